@@ -1,0 +1,195 @@
+// Package sandbox is the contract between the orchestrator and a container
+// engine: what a sealed-off container is ([Spec]), what an engine must be able
+// to do with it ([Engine]), and the hardened profile that every container of
+// ours is made from ([Harden]).
+//
+// Implementations live below it (sandbox/docker, sandbox/fake) and prove
+// themselves by one call of sandboxtest.Run. Errors carry a
+// github.com/containerd/errdefs class, so that callers ask errdefs.IsNotFound
+// and never look at an engine's own error types.
+package sandbox
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// Labels that every container carries. A container without our own home's id
+// in [LabelHome] is never touched.
+const (
+	LabelHome       = "ocmt.home"       // random id of the orchestrator's home
+	LabelTenant     = "ocmt.tenant"     // tenant name
+	LabelPlugin     = "ocmt.plugin"     // plugin id
+	LabelInstance   = "ocmt.instance"   // unique per container
+	LabelGeneration = "ocmt.generation" // decimal, grows with every start of the plugin
+	LabelRole       = "ocmt.role"       // "plugin", "check", "install" or "clean"
+)
+
+// Engine runs sandboxes. Containers are named by the caller; Stop and Remove
+// are idempotent; every method honours its context and may be called from
+// several goroutines.
+//
+// The life of a container:
+//
+//	Create ──▶ created ──Start──▶ running ──(exits, or Stop)──▶ exited ──Remove──▶ gone
+//
+// An engine never restarts a container by itself: the supervisor owns that.
+type Engine interface {
+	// Info describes the engine. It fails with Unavailable when no engine
+	// answers, and with FailedPrecondition when the engine is too old, naming
+	// the version that is needed.
+	Info(ctx context.Context) (Info, error)
+
+	// EnsureImage makes img usable by Create. It does nothing when the engine
+	// already holds an image whose configuration digest is img.Digest;
+	// otherwise it loads img.Open and fails with FailedPrecondition when what
+	// was loaded has another digest. progress, which may be nil, is told the
+	// bytes sent so far.
+	EnsureImage(ctx context.Context, img Image, progress func(sent int64)) error
+
+	// Create makes a container that does not run yet. AlreadyExists when
+	// spec.ID is taken, NotFound when the image is missing, InvalidArgument
+	// when spec.Validate fails.
+	Create(ctx context.Context, spec Spec) error
+
+	// Start runs a created container. It returns once its first process was
+	// executed. NotFound for an unknown id; a first process that cannot be
+	// executed is an error here, never an exit.
+	Start(ctx context.Context, id string) error
+
+	// Wait blocks until the container's first process has ended and says how.
+	// It returns at once for one that already exited. NotFound when the
+	// container is unknown or removed meanwhile.
+	Wait(ctx context.Context, id string) (Exit, error)
+
+	// Stop sends SIGTERM, and SIGKILL after grace. A grace of zero kills at
+	// once. It returns when the container has ended; it does nothing, without
+	// an error, for one that is not running or unknown.
+	Stop(ctx context.Context, id string, grace time.Duration) error
+
+	// Remove kills the container if need be and leaves nothing of it behind,
+	// volumes and logs included. Unknown ids are no error.
+	Remove(ctx context.Context, id string) error
+
+	// List returns the containers, running or not, that carry all the labels
+	// of match. match must hold LabelHome.
+	List(ctx context.Context, match map[string]string) ([]Container, error)
+
+	// Logs writes the container's output to w, oldest first, and returns at
+	// its end, or with opts.Follow when the container has ended.
+	Logs(ctx context.Context, id string, opts LogOptions, w io.Writer) error
+}
+
+// Info describes an engine and what this host's instance of it can do.
+type Info struct {
+	Name     string   // "docker", "containerd", "fake"
+	Version  string   // as the engine prints it
+	Runtime  string   // the OCI runtime containers run with, for example "runc"
+	Runtimes []string // every runtime the engine knows
+	Rootless bool     // the engine itself runs without root
+	CgroupV2 bool
+	// ImageMounts says that Mount.Image works: the engine can mount a sealed
+	// EROFS image by itself, which a daemon without root needs.
+	ImageMounts bool
+}
+
+// Image is a container image known by its content.
+type Image struct {
+	// Digest is the digest of the image's configuration, "sha256:<hex>": the
+	// one name for an image that Docker and containerd compute alike.
+	Digest string
+	// Open returns the image as a `docker save` archive. It may be nil when
+	// the image must already be there.
+	Open func() (io.ReadCloser, error)
+	// Size of what Open returns, in bytes, for the progress display.
+	Size int64
+}
+
+// Spec says all there is to say about one container. Make it with [Harden];
+// what the zero value of a field means is never "unlimited".
+type Spec struct {
+	ID     string // 1-63 of [a-zA-Z0-9_-]; also the host name inside
+	Image  string // configuration digest, see Image.Digest
+	Args   []string
+	Env    []string // KEY=value; the image's own environment is not inherited
+	Dir    string   // working directory
+	UID    uint32   // never 0
+	GID    uint32   // never 0
+	Labels map[string]string
+	Mounts []Mount
+	Tmpfs  []Tmpfs
+	Limits Limits
+	// Seccomp is the profile as Docker's JSON; never empty.
+	Seccomp []byte
+	// Runtime names an OCI runtime of the engine; empty is its default.
+	Runtime string
+	// StopGrace is what the engine is told as a stop timeout for stops that
+	// it starts itself (its own shutdown).
+	StopGrace time.Duration
+}
+
+// Mount puts a host path into the container: always nosuid, nodev and
+// private.
+type Mount struct {
+	Source   string // absolute path on the host, without symlinks in it
+	Target   string // absolute path in the container
+	ReadOnly bool
+	NoExec   bool
+	// Image says that Source is a sealed EROFS image file to be mounted by the
+	// engine, read-only. Only for engines with Info.ImageMounts.
+	Image bool
+}
+
+// Tmpfs is a memory file system: always nosuid, nodev and noexec.
+type Tmpfs struct {
+	Target string
+	Size   int64 // bytes
+	Mode   uint32
+}
+
+// Limits bounds what a container may use. All of them must be set.
+type Limits struct {
+	Memory    int64   // bytes, swap included: there is none beyond it
+	CPUs      float64 // cores
+	PIDs      int64
+	OpenFiles int64
+	LogSize   int64 // bytes of output kept per log file, at two files
+}
+
+// State of a container.
+type State string
+
+// The states that engines report.
+const (
+	StateCreated State = "created"
+	StateRunning State = "running"
+	StateExited  State = "exited"
+)
+
+// Container is what an engine knows of a container.
+type Container struct {
+	ID        string
+	Labels    map[string]string
+	State     State
+	StartedAt time.Time // zero before the first start
+	PID       int       // of the first process on the host; 0 when not running
+	Exit      Exit      // valid in StateExited
+}
+
+// Exit says how a container ended.
+type Exit struct {
+	// Code of the first process; 128+n when signal n ended it.
+	Code int
+	// OOMKilled says that the memory limit ended a process of the container.
+	OOMKilled bool
+	At        time.Time
+}
+
+// LogOptions selects output.
+type LogOptions struct {
+	Follow     bool
+	Since      time.Time // zero: from the beginning
+	Tail       int       // last lines; 0: all
+	Timestamps bool      // put an RFC 3339 time before every line
+}
