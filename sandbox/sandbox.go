@@ -92,6 +92,10 @@ type Info struct {
 	// ImageMounts says that Mount.Image works: the engine can mount a sealed
 	// EROFS image by itself, which a daemon without root needs.
 	ImageMounts bool
+	// MountFlags says that the engine applies Mount.NoExec itself. Where it is
+	// false, the flag is the caller's to set on the source, which a bind mount
+	// then keeps.
+	MountFlags bool
 }
 
 // Image is a container image known by its content.

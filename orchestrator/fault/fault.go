@@ -61,9 +61,9 @@ func (e *Error) WithDetails(details any) *Error {
 // Error returns the message, without the hint.
 func (e *Error) Error() string { return e.Message }
 
-// Unwrap returns the class first, so that errdefs.IsX looks no further down
-// than to it, and then the causes.
-func (e *Error) Unwrap() []error { return []error{e.class, errors.Unwrap(e.cause)} }
+// Unwrap returns the class first, which is what errdefs.Resolve finds, and
+// then the cause.
+func (e *Error) Unwrap() []error { return []error{e.class, e.cause} }
 
 // Of returns the first Error in err's chain, or one made from err's class
 // with the class's name as its code.
