@@ -12,6 +12,12 @@ import "encoding/json"
 // Version is the wire version, also the "v1" in every subject.
 const Version = 1
 
+// Modes of a [Load].
+const (
+	ModeFull      = "full"      // load and serve
+	ModeDiscovery = "discovery" // the load check: register only, start nothing
+)
+
 // Hello is the first thing a runner sends, as a request; the host answers
 // with [Load].
 type Hello struct {
@@ -29,8 +35,7 @@ type Load struct {
 	Tenant     string `json:"tenant"`
 	Plugin     string `json:"plugin"` // the plugin id
 	Generation uint64 `json:"generation"`
-	// Mode is "full", or "discovery" for the load check: register only,
-	// start nothing.
+	// Mode is [ModeFull] or [ModeDiscovery].
 	Mode string `json:"mode"`
 	// Root is the package's directory in the container; Entries are its entry
 	// modules, relative to Root, in order.
@@ -121,7 +126,8 @@ type ToolCall struct {
 	TimeoutMillis int64 `json:"timeoutMs"`
 }
 
-// ToolResult answers a ToolCall. Exactly one of Result and Error is set.
+// ToolResult answers a ToolCall. Exactly one of Result and Error is set; the
+// result of a tool that returns nothing is null.
 type ToolResult struct {
 	Type   string          `json:"type"` // "tool.result"
 	ID     string          `json:"id"`
