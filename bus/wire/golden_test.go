@@ -139,7 +139,9 @@ func TestGolden(t *testing.T) {
 
 // TestGoldenComplete fails for a file that no test reads.
 func TestGoldenComplete(t *testing.T) {
-	t.Parallel()
+	if *update {
+		t.Skip("the files are being written")
+	}
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil {
 		t.Fatal(err)
