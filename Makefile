@@ -1,0 +1,64 @@
+# ocmt: run untrusted npm plugins in containers. `make help` lists the targets.
+
+SHELL       := /bin/sh
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ARCH        ?= $(shell $(GO) env GOARCH 2>/dev/null)
+BIN         := bin
+PKG         := github.com/ocmt/ocmt
+GOFLAGS_REL := -trimpath -buildvcs=false
+GO_SOURCES  := $(shell find . -name '*.go' -not -path './bin/*') go.mod go.sum
+JS_SOURCES  := $(shell find images/runner-node/src -type f 2>/dev/null)
+
+export PATH := $(CURDIR)/$(BIN)/tools:$(PATH)
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+go: # say what to do when Go is missing or too old to fetch the toolchain it needs
+	@sh e2e/check-go.sh
+
+build: $(BIN)/ocmt ## build bin/ocmt, bin/ocmt-init and the images
+
+$(BIN)/ocmt-init: $(GO_SOURCES) | go
+	CGO_ENABLED=0 GOARCH=$(ARCH) $(GO) build $(GOFLAGS_REL) -ldflags '-s -w -buildid=' -o $@ ./cmd/ocmt-init
+
+$(BIN)/runner.js: $(JS_SOURCES) | go
+	$(GO) run ./images/runner-node/cmd/bundle -o $@
+
+$(BIN)/images.json: $(BIN)/ocmt-init $(BIN)/runner.js images/lock.json
+	$(GO) run ./images/cmd/imagebuild --arch $(ARCH) --init $(BIN)/ocmt-init --runner $(BIN)/runner.js --out $(BIN)
+
+$(BIN)/ocmt: $(BIN)/images.json $(GO_SOURCES)
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_REL) -ldflags "-s -w -X $(PKG)/orchestrator/daemon.Version=$(VERSION) $$($(GO) run ./images/cmd/imagebuild --ldflags --arch $(ARCH) --out $(BIN))" -o $@ ./cmd/ocmt
+
+engine: # a Docker engine that answers, installed if need be
+	@sh e2e/engine.sh
+
+tools: $(BIN)/images.json # node and npm of the images, for tests on a host without them
+	@$(GO) run ./images/cmd/imagebuild --tools $(BIN)/tools --arch $(ARCH)
+
+demo: go engine build ## install what is missing, build, and run a real npm plugin end to end
+	@$(GO) run ./e2e/demo
+
+test: go engine build tools ## all tests, with the real engine
+	E2E_REQUIRE=docker $(GO) tool gotestsum --format pkgname -- -timeout 15m ./...
+
+bench: go engine build ## benchmarks, as ratios in one run
+	$(GO) test -run '^$$' -bench . -benchtime $(or $(BENCHTIME),2s) -count $(or $(COUNT),3) -timeout 40m ./bus ./sandbox/egress ./orchestrator/gateway ./orchestrator/install/... ./e2e/bench | tee bench.txt
+	$(GO) tool benchstat bench.txt
+
+fuzz: go ## run every fuzz test for a while
+	sh e2e/fuzz.sh $(or $(FUZZTIME),20s)
+
+lint: go ## golangci-lint, pinned
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
+
+ci-full: test bench fuzz ## what takes longer than .ci/run may
+
+clean: ## remove what was built
+	rm -rf $(BIN) bench.txt images/runner-node/dist
+
+.PHONY: help go build engine tools demo test bench fuzz lint ci-full clean

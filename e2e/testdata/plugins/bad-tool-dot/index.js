@@ -1,0 +1,1 @@
+export const tools = [{ name: "a.b", description: "", parameters: { type: "object" }, execute: async () => 1 }];
