@@ -1,6 +1,6 @@
 // Package plugin says what a plugin is: its key, its package and manifest,
 // what it registers, and what was installed. It parses and validates; it does
-// no I/O and imports nothing of ours.
+// no I/O and imports nothing of ours but fault, the vocabulary of errors.
 package plugin
 
 import (
