@@ -23,12 +23,21 @@ const (
 	LabelPlugin     = "ocmt.plugin"     // plugin id
 	LabelInstance   = "ocmt.instance"   // unique per container
 	LabelGeneration = "ocmt.generation" // decimal, grows with every start of the plugin
-	LabelRole       = "ocmt.role"       // "plugin", "check", "install" or "clean"
+	LabelRole       = "ocmt.role"       // one of the roles below
+)
+
+// Roles are what containers are for; see [LimitsFor].
+const (
+	RolePlugin  = "plugin"  // runs a plugin
+	RoleCheck   = "check"   // loads a plugin once, to see what it registers
+	RoleInstall = "install" // resolves and fetches packages
+	RoleClean   = "clean"   // removes files that a container's user owns
 )
 
 // Engine runs sandboxes. Containers are named by the caller; Stop and Remove
 // are idempotent; every method honours its context and may be called from
-// several goroutines.
+// several goroutines. A call that ended with its context, or with Unavailable,
+// may have had its effect all the same: List tells.
 //
 // The life of a container:
 //
@@ -43,24 +52,29 @@ type Engine interface {
 
 	// EnsureImage makes img usable by Create. It does nothing when the engine
 	// already holds an image whose configuration digest is img.Digest;
-	// otherwise it loads img.Open and fails with FailedPrecondition when what
-	// was loaded has another digest. progress, which may be nil, is told the
-	// bytes sent so far.
+	// otherwise it loads img.Open, and fails with FailedPrecondition when the
+	// archive holds another image, in which case nothing is loaded. NotFound
+	// when the image is missing and img.Open is nil. progress, which may be
+	// nil, is told the bytes sent so far.
 	EnsureImage(ctx context.Context, img Image, progress func(sent int64)) error
 
 	// Create makes a container that does not run yet. AlreadyExists when
 	// spec.ID is taken, NotFound when the image is missing, InvalidArgument
-	// when spec.Validate fails.
+	// when spec.Validate or spec.CheckSources fails, the limits exceed the
+	// host, or the runtime is unknown; FailedPrecondition when the engine
+	// cannot enforce a limit.
 	Create(ctx context.Context, spec Spec) error
 
-	// Start runs a created container. It returns once its first process was
-	// executed. NotFound for an unknown id; a first process that cannot be
-	// executed is an error here, never an exit.
+	// Start runs a created container, once: FailedPrecondition for one that
+	// was started before. It returns when its first process was executed.
+	// NotFound for an unknown id; a first process that cannot be executed is
+	// an error here, never an exit.
 	Start(ctx context.Context, id string) error
 
-	// Wait blocks until the container's first process has ended and says how.
-	// It returns at once for one that already exited. NotFound when the
-	// container is unknown or removed meanwhile.
+	// Wait blocks until the container's first process has ended and says how;
+	// for one that was not started yet it waits for the start too. It returns
+	// at once for one that already exited. NotFound when the container is
+	// unknown or removed meanwhile.
 	Wait(ctx context.Context, id string) (Exit, error)
 
 	// Stop sends SIGTERM, and SIGKILL after grace. A grace of zero kills at
@@ -77,7 +91,9 @@ type Engine interface {
 	List(ctx context.Context, match map[string]string) ([]Container, error)
 
 	// Logs writes the container's output to w, oldest first, and returns at
-	// its end, or with opts.Follow when the container has ended.
+	// its end, or with opts.Follow when the container has ended. A container
+	// that was never started has no output, followed or not. NotFound for an
+	// unknown id.
 	Logs(ctx context.Context, id string, opts LogOptions, w io.Writer) error
 }
 
@@ -89,13 +105,19 @@ type Info struct {
 	Runtimes []string // every runtime the engine knows
 	Rootless bool     // the engine itself runs without root
 	CgroupV2 bool
+	CPUs     int   // of the engine's host; 0 when unknown
+	Memory   int64 // bytes, of the engine's host; 0 when unknown
 	// ImageMounts says that Mount.Image works: the engine can mount a sealed
 	// EROFS image by itself, which a daemon without root needs.
 	ImageMounts bool
 	// MountFlags says that the engine applies Mount.NoExec itself. Where it is
 	// false, the flag is the caller's to set on the source, which a bind mount
-	// then keeps.
+	// then keeps if it is writable. (A read-only one may lose it: runc remounts
+	// it with the flags that it was told.)
 	MountFlags bool
+	// Warnings are sentences about protections that this engine or its host
+	// does not offer, for people.
+	Warnings []string
 }
 
 // Image is a container image known by its content.
@@ -113,18 +135,21 @@ type Image struct {
 // Spec says all there is to say about one container. Make it with [Harden];
 // what the zero value of a field means is never "unlimited".
 type Spec struct {
-	ID     string // 1-63 of [a-zA-Z0-9_-]; also the host name inside
-	Image  string // configuration digest, see Image.Digest
-	Args   []string
-	Env    []string // KEY=value; the image's own environment is not inherited
-	Dir    string   // working directory
-	UID    uint32   // never 0
-	GID    uint32   // never 0
+	ID    string   // 2-63 of [a-zA-Z0-9_-], a letter or digit first
+	Image string   // configuration digest, see Image.Digest
+	Args  []string // the first is the absolute path of the program
+	// Env is the whole environment, KEY=value; nothing is inherited from the
+	// image or the engine. It must set HOME, or the runtime would make one up.
+	Env    []string
+	Dir    string // working directory, absolute
+	UID    uint32 // never 0
+	GID    uint32 // never 0
 	Labels map[string]string
 	Mounts []Mount
 	Tmpfs  []Tmpfs
 	Limits Limits
-	// Seccomp is the profile as Docker's JSON; never empty.
+	// Seccomp is the profile as JSON in the form of the OCI runtime
+	// specification's linux.seccomp, which is Docker's too; never empty.
 	Seccomp []byte
 	// Runtime names an OCI runtime of the engine; empty is its default.
 	Runtime string
@@ -133,10 +158,17 @@ type Spec struct {
 	StopGrace time.Duration
 }
 
-// Mount puts a host path into the container: always nosuid, nodev and
-// private.
+// Mount puts a host file or directory into the container, without what is
+// mounted below it, and private: later mounts do not travel. A target that the
+// engine would fill itself, as /etc/hosts, is the mount's. Engines with
+// Info.MountFlags add nosuid and nodev; elsewhere no-new-privileges and the
+// device rules of the profile stand in for them.
 type Mount struct {
-	Source   string // absolute path on the host, without symlinks in it
+	// Source is an absolute path on the host without symlinks in it: a file or
+	// a directory, never a socket. With Image it may be /proc/PID/fd/N, so that
+	// a descriptor that was verified is the one that is mounted; it must stay
+	// open until Start has returned.
+	Source   string
 	Target   string // absolute path in the container
 	ReadOnly bool
 	NoExec   bool
@@ -157,8 +189,8 @@ type Limits struct {
 	Memory    int64   // bytes, swap included: there is none beyond it
 	CPUs      float64 // cores
 	PIDs      int64
-	OpenFiles int64
-	LogSize   int64 // bytes of output kept per log file, at two files
+	OpenFiles int64 // per process
+	LogSize   int64 // bytes kept per log file, at LogFiles files
 }
 
 // State of a container.

@@ -1,0 +1,235 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/ocmt/ocmt/sandbox/egress/link"
+)
+
+// Broker reaches destinations for one container. It starts with an empty
+// policy. Its methods may be called from several goroutines.
+type Broker struct {
+	opts  Options
+	guard guard
+	rate  *rate.Limiter
+	slots chan struct{} // holds one element per open connection
+
+	mu      sync.Mutex
+	policy  Policy
+	changed chan struct{}     // closed at the next change of policy
+	active  map[*session]Rule // connections and the rule they run under
+}
+
+// NewBroker makes a broker that grants nothing yet.
+func NewBroker(opts Options) (*Broker, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{
+		opts:    opts,
+		guard:   guard{own: opts.OwnAddresses},
+		rate:    rate.NewLimiter(rate.Limit(opts.Limits.PerSecond), opts.Limits.Burst),
+		slots:   make(chan struct{}, opts.Limits.Connections),
+		changed: make(chan struct{}),
+		active:  map[*session]Rule{},
+	}, nil
+}
+
+// SetPolicy puts a policy in force. Watchers are told, and connections whose
+// rule is gone or different are cut off before it returns.
+func (b *Broker) SetPolicy(p Policy) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.policy = p
+	close(b.changed)
+	b.changed = make(chan struct{})
+	for s, rule := range b.active {
+		if now, ok := p.rule(rule.Grant()); !ok || !now.equal(rule) {
+			s.cancel(denial{link.NotGranted, "the grant was revoked or changed"})
+		}
+	}
+}
+
+// snapshot returns the policy and a channel that is closed when it changes.
+func (b *Broker) snapshot() (Policy, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.policy, b.changed
+}
+
+// admit finds the rule for the session's target and ties the session to it.
+func (b *Broker) admit(s *session) (Rule, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rule, ok := b.policy.rule(s.target)
+	if ok {
+		b.active[s] = rule
+	}
+	return rule, ok
+}
+
+func (b *Broker) forget(s *session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.active, s)
+}
+
+const (
+	// turnAwayPause is how long the socket rests after a connection beyond the
+	// limits, so that a flood stalls itself and not the host.
+	turnAwayPause = 10 * time.Millisecond
+	// acceptPause is how long a broker waits when the host has no descriptors.
+	acceptPause = 100 * time.Millisecond
+	// writeTimeout bounds writing a line to a client that does not read.
+	writeTimeout = 10 * time.Second
+)
+
+// Serve answers the connections of ln until ctx ends, and returns nil then,
+// after all of them were closed and recorded. It closes ln.
+func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	var sessions sync.WaitGroup
+	defer func() {
+		cancel()
+		sessions.Wait()
+		stop()
+		ln.Close()
+	}()
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+			b.opts.Logger.Warn("cannot accept egress connections", "error", err)
+			pause(ctx, acceptPause)
+			continue
+		case err != nil:
+			return err
+		}
+		if d, ok := b.take(); !ok {
+			b.turnAway(conn, d)
+			pause(ctx, turnAwayPause)
+			continue
+		}
+		sessions.Go(func() {
+			defer func() { <-b.slots }()
+			b.serve(ctx, conn)
+		})
+	}
+}
+
+// take takes a slot for a new connection, or says which limit was hit.
+func (b *Broker) take() (denial, bool) {
+	if !b.rate.Allow() {
+		return denial{link.Limit, "too many new connections per second"}, false
+	}
+	select {
+	case b.slots <- struct{}{}:
+		return denial{}, true
+	default:
+		return denial{link.Limit, "too many connections at once"}, false
+	}
+}
+
+// turnAway denies a connection without reading from it.
+func (b *Broker) turnAway(conn net.Conn, d denial) {
+	defer conn.Close()
+	b.opts.Record(Connection{Time: time.Now(), Code: d.code, Detail: d.detail})
+	deny(conn, d)
+}
+
+// serve reads the request and carries it out.
+func (b *Broker) serve(ctx context.Context, conn net.Conn) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+
+	s := &session{broker: b, conn: conn, cancel: cancel, began: time.Now()}
+	conn.SetReadDeadline(s.began.Add(b.opts.Limits.Hello))
+	s.reader = link.NewReader(conn)
+	request, err := link.ReadRequest(s.reader)
+	conn.SetReadDeadline(time.Time{})
+	switch {
+	case err != nil:
+		d := denial{link.BadRequest, err.Error()}
+		b.opts.Record(Connection{Time: s.began, Code: d.code, Detail: d.detail, Duration: time.Since(s.began)})
+		deny(conn, d)
+	case request.Watch:
+		b.watch(ctx, s)
+	default:
+		s.target = request.Target
+		s.run(ctx)
+	}
+}
+
+// watch tells the client the grants, now and after every change, until it
+// hangs up or says anything more.
+func (b *Broker) watch(ctx context.Context, s *session) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel()
+		_, _ = s.reader.ReadByte()
+	}()
+	for {
+		policy, changed := b.snapshot()
+		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if err := link.WriteGrants(s.conn, policy.Grants()); err != nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// messages are what the inside of the container is told: nothing about the
+// host's names and addresses.
+var messages = map[Code]string{
+	link.NotGranted:     "this host and port are not granted",
+	link.AddressRefused: "the name has no address that may be reached",
+	link.ResolveFailed:  "the name cannot be resolved",
+	link.DialFailed:     "the host cannot be reached",
+	link.Limit:          "too many connections",
+	link.BadRequest:     "the request cannot be read",
+}
+
+// deny answers a request that was refused. The client may be gone.
+func deny(conn net.Conn, d denial) {
+	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = link.WriteDenied(conn, link.Denied{Code: d.code, Message: messages[d.code]})
+	drain(conn)
+}
+
+// drain lets the client read the answer: closing a socket with unread bytes
+// resets it.
+func drain(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		conn.SetReadDeadline(time.Now().Add(turnAwayPause))
+		_, _ = io.CopyN(io.Discard, conn, link.MaxLine)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -1,0 +1,144 @@
+// Package egress is how a container without a network reaches the few
+// destinations that were granted to it: the rules, and the broker on the host
+// that resolves, checks and dials for it over a unix socket.
+//
+// The broker is the boundary; what the forwarder inside the container does
+// (package forward) is convenience. The broker promises that
+//
+//   - nothing is reached without a [Rule] for exactly that host and port, and
+//     a connection is cut off when its rule goes or changes;
+//   - names are resolved on the host, every address is checked, the address
+//     that was checked is the one that is dialled, and it is checked again
+//     when the socket is about to connect;
+//   - unless the rule allows plaintext, the first bytes are a TLS ClientHello
+//     for the rule's host, with a visible server name;
+//   - one container cannot use more than its [Limits];
+//   - every connection, allowed or denied, is reported once to
+//     [Options.Record].
+//
+// What it cannot see is inside TLS: a front that serves many names behind the
+// granted one can be asked for another by the Host header.
+package egress
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/ocmt/ocmt/sandbox/egress/link"
+)
+
+// Code says why a connection was denied or cut off; see package link for the
+// values.
+type Code = link.Code
+
+// Connection is what is recorded of one connection when it ends or is denied.
+type Connection struct {
+	Time      time.Time      // when it was asked for
+	Host      string         // as asked for; empty when the request was not understood
+	Port      uint16         // as asked for; 0 when the request was not understood
+	Address   netip.AddrPort // that was dialled; the zero value when none was
+	SNI       string         // the TLS server name that was sent, not checked further when denied
+	Allowed   bool           // bytes were let through
+	Code      Code           // why it was denied or cut off; empty when it just ended
+	Detail    string         // the same for a person; never shown inside the container
+	BytesUp   int64          // from the container
+	BytesDown int64          // to the container
+	Duration  time.Duration
+}
+
+// Limits bounds one container's use of the broker. A zero field is the field
+// of [DefaultLimits]; there is no "unlimited".
+type Limits struct {
+	Connections int           // open at once, watchers and denied ones included
+	PerSecond   float64       // new connections per second, in the long run
+	Burst       int           // new connections at once
+	BytesUp     int64         // of one connection, from the container
+	BytesDown   int64         // of one connection, to the container
+	Idle        time.Duration // without a byte in either direction
+	Resolve     time.Duration // for resolving a name
+	Dial        time.Duration // for connecting
+	Hello       time.Duration // for the request line, and again for the ClientHello
+}
+
+// DefaultLimits lets an npm install of a large tree pass and stops a flood.
+func DefaultLimits() Limits {
+	return Limits{
+		Connections: 256,
+		PerSecond:   50,
+		Burst:       256,
+		BytesUp:     1 << 30,
+		BytesDown:   4 << 30,
+		Idle:        5 * time.Minute,
+		Resolve:     10 * time.Second,
+		Dial:        10 * time.Second,
+		Hello:       10 * time.Second,
+	}
+}
+
+func (l Limits) withDefaults() Limits {
+	d := DefaultLimits()
+	return Limits{
+		Connections: positive(l.Connections, d.Connections),
+		PerSecond:   positive(l.PerSecond, d.PerSecond),
+		Burst:       positive(l.Burst, d.Burst),
+		BytesUp:     positive(l.BytesUp, d.BytesUp),
+		BytesDown:   positive(l.BytesDown, d.BytesDown),
+		Idle:        positive(l.Idle, d.Idle),
+		Resolve:     positive(l.Resolve, d.Resolve),
+		Dial:        positive(l.Dial, d.Dial),
+		Hello:       positive(l.Hello, d.Hello),
+	}
+}
+
+func positive[T int | int64 | float64 | time.Duration](value, otherwise T) T {
+	if value > 0 {
+		return value
+	}
+	return otherwise
+}
+
+// Resolver finds the addresses of a name. IPv4 addresses must come as such,
+// not mapped into IPv6: mapped ones are refused.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Options configures a [Broker].
+type Options struct {
+	// Record is told of every connection, from several goroutines at once. It
+	// must not be nil: what is not recorded is not allowed.
+	Record func(Connection)
+	// Resolver is the host's own when it is nil.
+	Resolver Resolver
+	// Dial connects to an address that was checked. When it is nil, TCP is
+	// used and the address is checked once more as the socket connects.
+	// The connection must have CloseWrite.
+	Dial func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
+	// OwnAddresses lists the host's addresses, which may not be reached; nil
+	// asks the host's interfaces.
+	OwnAddresses func() ([]netip.Addr, error)
+	Logger       *slog.Logger // nil discards
+	Limits       Limits
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Record == nil {
+		return Options{}, fmt.Errorf("cannot make an egress broker that records nothing: %w", errdefs.ErrInvalidArgument)
+	}
+	if o.Resolver == nil {
+		o.Resolver = hostResolver{&net.Resolver{PreferGo: true}}
+	}
+	if o.OwnAddresses == nil {
+		o.OwnAddresses = interfaceAddresses
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Limits = o.Limits.withDefaults()
+	return o, nil
+}
