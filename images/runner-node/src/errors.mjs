@@ -1,0 +1,66 @@
+// Failures as they are told to the host: a code of the wire contract, a
+// message, and what the thrown value says about itself.
+
+import { jsonStringify } from "./primordials.mjs";
+
+/** The longest message and stack that are reported, in characters. */
+const MAX_MESSAGE = 2048;
+const MAX_STACK = 4096;
+
+/** A failure with a code of the wire contract. */
+export class RunnerError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {unknown} [cause] what the plugin threw
+   */
+  constructor(code, message, cause) {
+    super(message);
+    this.code = code;
+    this.cause = cause;
+  }
+}
+
+/**
+ * cut shortens a text to a number of characters.
+ * @param {string} text
+ * @param {number} max
+ */
+export function cut(text, max) {
+  return text.length <= max ? text : `${text.slice(0, max - 1)}…`;
+}
+
+/**
+ * describe reads name, message and stack of anything that was thrown. Getters
+ * and proxies of the plugin may throw in turn; that is caught.
+ * @param {unknown} thrown
+ * @returns {{message: string, name?: string, stack?: string}}
+ */
+export function describe(thrown) {
+  try {
+    if (thrown === null || typeof thrown !== "object") return { message: cut(String(thrown), MAX_MESSAGE) };
+    const { message, name, stack } = thrown;
+    return {
+      message: cut(typeof message === "string" ? message : `thrown ${inspect(thrown)}`, MAX_MESSAGE),
+      ...(typeof name === "string" && name ? { name: cut(name, 128) } : {}),
+      ...(typeof stack === "string" && stack ? { stack: cut(stack, MAX_STACK) } : {}),
+    };
+  } catch {
+    return { message: "thrown value cannot be read" };
+  }
+}
+
+/**
+ * wireError is the error of a message.
+ * @param {unknown} error
+ * @param {string} [code] the code when the error has none of its own
+ */
+export function wireError(error, code = "threw") {
+  if (!(error instanceof RunnerError)) return { code, ...describe(error) };
+  const cause = error.cause === undefined ? {} : describe(error.cause);
+  return { code: error.code, ...cause, message: cut(error.message, MAX_MESSAGE) };
+}
+
+function inspect(value) {
+  return jsonStringify(value) ?? typeof value;
+}

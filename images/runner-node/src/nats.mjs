@@ -1,0 +1,216 @@
+// A client of the NATS protocol over a unix socket, with what a runner needs
+// and no more: subscribe, publish, request, and a connection that comes back
+// when the host restarts.
+
+import { connect } from "node:net";
+import { byteLength, clearTimer, jsonStringify, nextTick, setTimer } from "./primordials.mjs";
+import { Parser } from "./parser.mjs";
+
+/** The delays between two attempts to connect, in ms. */
+const BACKOFF_MIN = 20;
+const BACKOFF_MAX = 2000;
+/** Unsent bytes above which nothing more is read from the socket. */
+const HIGH_WATER = 4 * 1024 * 1024;
+/** The payload limit until the server has announced its own, in bytes. */
+const DEFAULT_MAX_PAYLOAD = 1024 * 1024;
+/** The subscription id of the reply inbox. */
+const INBOX_SID = 0;
+
+/** Nobody listens on the subject, or the connection went away. */
+export class NoAnswerError extends Error {}
+
+export class Client {
+  /** The largest payload that the server takes, in bytes. */
+  maxPayload = DEFAULT_MAX_PAYLOAD;
+
+  #path;
+  #name;
+  #version;
+  #inbox;
+  #onConnect;
+  #onDown;
+  /** @type {import("node:net").Socket | null} */
+  #socket = null;
+  #connected = false;
+  #closed = false;
+  #corked = false;
+  #delay = BACKOFF_MIN;
+  #sids = 0;
+  #requests = 0;
+  /** @type {Map<number, {subject: string, handler: (payload: Buffer, reply: string) => void}>} */
+  #subscriptions = new Map();
+  /** @type {Map<number, {done: (payload: Buffer) => void, failed: (error: Error) => void, timer: NodeJS.Timeout}>} */
+  #pending = new Map();
+
+  /**
+   * @param {object} options
+   * @param {string} options.path the unix socket
+   * @param {string} options.name shown in the server's list of connections
+   * @param {string} options.version
+   * @param {string} options.inbox the prefix of reply subjects
+   * @param {() => void} options.onConnect called after every connect
+   * @param {(reason: string) => void} [options.onDown] called after every disconnect
+   */
+  constructor({ path, name, version, inbox, onConnect, onDown = () => {} }) {
+    this.#path = path;
+    this.#name = name;
+    this.#version = version;
+    this.#inbox = inbox;
+    this.#onConnect = onConnect;
+    this.#onDown = onDown;
+  }
+
+  /** connect starts to connect, and again after every loss until close. */
+  connect() {
+    const socket = connect({ path: this.#path });
+    let reason = "closed by the host";
+    const parser = new Parser({
+      info: (info) => this.#greet(socket, info),
+      message: (...message) => this.#dispatch(...message),
+      ping: () => this.#write("PONG\r\n"),
+      pong: () => {},
+      error: (text) => (reason = text),
+    });
+    this.#socket = socket;
+    socket.on("data", (chunk) => {
+      try {
+        parser.feed(chunk);
+      } catch (error) {
+        socket.destroy(error);
+      }
+    });
+    socket.on("drain", () => socket.resume());
+    socket.on("error", (error) => (reason = error.message));
+    socket.on("close", () => this.#lost(reason));
+  }
+
+  /** close ends the connection for good, after what was written has left. */
+  close() {
+    this.#closed = true;
+    return new Promise((done) => {
+      if (!this.#socket || this.#socket.destroyed) return done(undefined);
+      this.#socket.once("close", done);
+      this.#uncork();
+      this.#socket.end();
+    });
+  }
+
+  /** Whether bytes wait to be sent, so that optional messages had better not be added. */
+  get congested() {
+    return !this.#connected || this.#socket.writableNeedDrain;
+  }
+
+  /**
+   * subscribe listens on a subject, over every connection.
+   * @param {string} subject
+   * @param {(payload: Buffer, reply: string) => void} handler
+   */
+  subscribe(subject, handler) {
+    const sid = ++this.#sids;
+    this.#subscriptions.set(sid, { subject, handler });
+    if (this.#connected) this.#write(`SUB ${subject} ${sid}\r\n`);
+  }
+
+  /**
+   * publish sends a text. Without a connection it is dropped: whoever would
+   * have read it is gone. It throws a RangeError when the text is too large.
+   * @param {string} subject
+   * @param {string} text
+   * @param {string} [reply]
+   */
+  publish(subject, text, reply = "") {
+    const size = byteLength(text);
+    if (size > this.maxPayload) {
+      throw new RangeError(`message of ${size} bytes exceeds the limit of ${this.maxPayload} bytes`);
+    }
+    if (!this.#connected) return;
+    this.#write(`PUB ${subject}${reply && ` ${reply}`} ${size}\r\n${text}\r\n`);
+  }
+
+  /**
+   * request publishes a text and resolves to the answer's payload. It rejects
+   * with NoAnswerError when nobody listens, nobody answers in time, or the
+   * connection is lost.
+   * @param {string} subject
+   * @param {string} text
+   * @param {number} timeout in ms
+   * @returns {Promise<Buffer>}
+   */
+  request(subject, text, timeout) {
+    return new Promise((done, failed) => {
+      if (!this.#connected) return failed(new NoAnswerError("not connected"));
+      const id = ++this.#requests;
+      const timer = setTimer(() => this.#fail(id, "no answer in time"), timeout);
+      this.#pending.set(id, { done, failed, timer });
+      try {
+        this.publish(subject, text, `${this.#inbox}.${id}`);
+      } catch (error) {
+        this.#pending.delete(id);
+        clearTimer(timer);
+        failed(error);
+      }
+    });
+  }
+
+  #greet(socket, info) {
+    if (info.max_payload > 0) this.maxPayload = info.max_payload;
+    if (this.#connected) return; // a later INFO only updates the limits
+    this.#connected = true;
+    const options = {
+      verbose: false, pedantic: false, headers: true, no_responders: true, protocol: 1,
+      lang: "ocmt-runner", version: this.#version, name: this.#name,
+    };
+    let text = `CONNECT ${jsonStringify(options)}\r\nSUB ${this.#inbox}.* ${INBOX_SID}\r\n`;
+    for (const [sid, { subject }] of this.#subscriptions) text += `SUB ${subject} ${sid}\r\n`;
+    socket.write(text);
+    this.#onConnect();
+  }
+
+  #dispatch(subject, sid, payload, reply, status) {
+    this.#delay = BACKOFF_MIN; // a message: the server has accepted us
+    if (sid !== INBOX_SID) return this.#subscriptions.get(sid)?.handler(payload, reply);
+    const id = Number(subject.slice(this.#inbox.length + 1));
+    if (status >= 400) return this.#fail(id, status === 503 ? "nobody listens" : `status ${status}`);
+    const request = this.#pending.get(id);
+    if (!request) return;
+    this.#pending.delete(id);
+    clearTimer(request.timer);
+    request.done(payload);
+  }
+
+  #fail(id, reason) {
+    const request = this.#pending.get(id);
+    if (!request) return;
+    this.#pending.delete(id);
+    clearTimer(request.timer);
+    request.failed(new NoAnswerError(reason));
+  }
+
+  #lost(reason) {
+    this.#connected = false;
+    this.#corked = false;
+    for (const id of [...this.#pending.keys()]) this.#fail(id, reason);
+    if (this.#closed) return;
+    this.#onDown(reason);
+    setTimer(() => this.#closed || this.connect(), this.#delay);
+    this.#delay = Math.min(this.#delay * 2, BACKOFF_MAX);
+  }
+
+  /** Writes of one turn of the event loop leave together. */
+  #write(text) {
+    const socket = this.#socket;
+    if (!this.#corked) {
+      this.#corked = true;
+      socket.cork();
+      nextTick(() => this.#uncork());
+    }
+    socket.write(text);
+    if (socket.writableLength > HIGH_WATER) socket.pause();
+  }
+
+  #uncork() {
+    if (!this.#corked) return;
+    this.#corked = false;
+    this.#socket.uncork();
+  }
+}

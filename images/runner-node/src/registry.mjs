@@ -1,0 +1,101 @@
+// What the plugin has registered, in order, and how its tools are found.
+
+import { RunnerError } from "./errors.mjs";
+import { spec } from "./serialise.mjs";
+import { describeTool, toolsOf } from "./tools.mjs";
+
+/**
+ * @typedef {import("./tools.mjs").ToolSource} ToolSource
+ * @typedef {object} Item one thing registered
+ * @property {string} kind
+ * @property {string} name
+ * @property {number} entry the index of the entry that registered it
+ * @property {"export" | "register"} form
+ * @property {object} spec
+ * @property {unknown[]} args what it was registered with, handlers included
+ */
+
+export class Registry {
+  /** @type {{level: string, message: string}[]} */
+  diagnostics = [];
+  /** @type {(Item | ToolSource)[]} */
+  #items = [];
+  /** @type {Map<string, ToolSource>} */
+  #tools = new Map();
+  #names = new Set();
+
+  /**
+   * diagnose notes something that the author or the operator should know.
+   * @param {"info" | "warn" | "error"} level
+   * @param {string} message
+   */
+  diagnose(level, message) {
+    this.diagnostics.push({ level, message });
+  }
+
+  /**
+   * add records a registration of any kind but "tool". Of two with one kind
+   * and name the first is kept; hooks may share an event.
+   * @param {Omit<Item, "spec"> & {about: unknown}} item about is what its spec is made from
+   */
+  add({ about, ...item }) {
+    const key = JSON.stringify([item.kind, item.name]);
+    if (item.kind !== "hook" && item.name !== "" && this.#names.has(key)) {
+      return this.diagnose("warn", `${item.kind} ${item.name} is registered twice; the first is kept`);
+    }
+    this.#names.add(key);
+    this.#items.push({ ...item, spec: spec(about) });
+  }
+
+  /**
+   * addTool records a tool or a factory of tools; which tools a factory makes
+   * is asked in finish.
+   * @param {ToolSource} source
+   */
+  addTool(source) {
+    this.#items.push(source);
+  }
+
+  /** The items of one kind, with their handlers. */
+  items(kind) {
+    return this.#items.filter((item) => item.kind === kind);
+  }
+
+  /**
+   * finish makes the tools known and returns every registration as the host
+   * is told of it. A tool name that occurs twice is an error.
+   * @param {object} context the factories' context
+   */
+  finish(context) {
+    const registrations = [];
+    for (const item of this.#items) {
+      if (item.kind !== "tool") {
+        const { kind, name, entry, form, spec } = item;
+        registrations.push({ kind, name, entry, form, spec });
+        continue;
+      }
+      for (const tool of toolsOf(item, context, (level, message) => this.diagnose(level, message))) {
+        if (this.#tools.has(tool.name)) {
+          throw new RunnerError("duplicate", `tool ${tool.name} is registered twice`);
+        }
+        this.#tools.set(tool.name, item);
+        const { entry, form } = item;
+        registrations.push({ kind: "tool", name: tool.name, entry, form, spec: describeTool(tool, item) });
+      }
+    }
+    return registrations;
+  }
+
+  /**
+   * toolSource is where a tool comes from.
+   * @param {string} name
+   */
+  toolSource(name) {
+    return this.#tools.get(name);
+  }
+
+  /** The names of all tools. */
+  get toolNames() {
+    return [...this.#tools.keys()];
+  }
+}
