@@ -62,7 +62,7 @@ func removeStale(path string) error {
 
 // classed gives an error of the file system its errdefs class.
 func classed(err error) error {
-	class := errdefs.ErrUnknown
+	var class error = errdefs.ErrUnknown
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		class = errdefs.ErrNotFound

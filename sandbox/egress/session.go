@@ -115,4 +115,3 @@ func (s *session) relay(client, upstream link.Stream, record *Connection) error 
 	}
 	return err
 }
-

@@ -1,0 +1,198 @@
+package forward
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+const (
+	// ttl of an answer, in seconds: short, since grants come and go.
+	ttl = 5
+	// maxQuery is the longest query that is read, in bytes.
+	maxQuery = 4096
+	// maxDNSConns bounds the TCP connections to the name server.
+	maxDNSConns = 32
+	// dnsIdle is how long such a connection may be silent.
+	dnsIdle = 5 * time.Second
+)
+
+// table is what the name server knows: granted hosts and their addresses.
+type table map[string]netip.Addr
+
+// answer returns the answer to a query, or nil when it deserves none.
+func (t table) answer(query []byte) []byte {
+	var p dnsmessage.Parser
+	header, err := p.Start(query)
+	if err != nil || header.Response {
+		return nil
+	}
+	reply := dnsmessage.Header{
+		ID:                 header.ID,
+		Response:           true,
+		OpCode:             header.OpCode,
+		Authoritative:      true,
+		RecursionDesired:   header.RecursionDesired,
+		RecursionAvailable: true,
+	}
+	if header.OpCode != 0 {
+		reply.RCode = dnsmessage.RCodeNotImplemented
+		return pack(reply, nil, netip.Addr{})
+	}
+	question, err := p.Question()
+	if err != nil {
+		reply.RCode = dnsmessage.RCodeFormatError
+		return pack(reply, nil, netip.Addr{})
+	}
+	if _, err := p.Question(); !errors.Is(err, dnsmessage.ErrSectionDone) {
+		reply.RCode = dnsmessage.RCodeFormatError
+		return pack(reply, nil, netip.Addr{})
+	}
+	addr := t.lookup(question, &reply)
+	return pack(reply, &question, addr)
+}
+
+// lookup returns the address to answer with, if any, and sets the code.
+func (t table) lookup(q dnsmessage.Question, reply *dnsmessage.Header) netip.Addr {
+	if q.Class != dnsmessage.ClassINET {
+		reply.RCode = dnsmessage.RCodeRefused
+		return netip.Addr{}
+	}
+	addr, ok := t[strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))]
+	switch {
+	case !ok:
+		reply.RCode = dnsmessage.RCodeNameError
+	case q.Type == dnsmessage.TypeA && addr.Is4():
+		return addr
+	}
+	return netip.Addr{} // the name exists and has no such data
+}
+
+func pack(header dnsmessage.Header, q *dnsmessage.Question, addr netip.Addr) []byte {
+	message := dnsmessage.Message{Header: header}
+	if q != nil {
+		message.Questions = []dnsmessage.Question{*q}
+	}
+	if addr.IsValid() {
+		message.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: ttl},
+			Body:   &dnsmessage.AResource{A: addr.As4()},
+		}}
+	}
+	packed, err := message.Pack()
+	if err != nil {
+		return nil
+	}
+	return packed
+}
+
+// nameServer answers on UDP and TCP at one address.
+type nameServer struct {
+	table atomic.Pointer[table]
+	udp   *net.UDPConn
+	tcp   net.Listener
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+}
+
+// startNameServer listens and serves until stop is called.
+func startNameServer(ctx context.Context, at netip.AddrPort, t table) (*nameServer, error) {
+	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+	if err != nil {
+		udp.Close()
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	s := &nameServer{udp: udp, tcp: tcp, stop: stop}
+	s.table.Store(&t)
+	context.AfterFunc(ctx, func() {
+		udp.Close()
+		tcp.Close()
+	})
+	s.wg.Go(s.serveUDP)
+	s.wg.Go(func() { s.serveTCP(ctx) })
+	return s, nil
+}
+
+// close stops the server and waits for it.
+func (s *nameServer) close() {
+	s.stop()
+	s.wg.Wait()
+}
+
+func (s *nameServer) serveUDP() {
+	query := make([]byte, maxQuery)
+	for {
+		n, from, err := s.udp.ReadFromUDPAddrPort(query)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // an ICMP error of an earlier answer
+		}
+		if reply := s.table.Load().answer(query[:n]); reply != nil {
+			_, _ = s.udp.WriteToUDPAddrPort(reply, from)
+		}
+	}
+}
+
+func (s *nameServer) serveTCP(ctx context.Context) {
+	slots := make(chan struct{}, maxDNSConns)
+	for {
+		conn, ok := accept(ctx, s.tcp)
+		if !ok {
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			conn.Close()
+			continue
+		}
+		s.wg.Go(func() {
+			defer func() { <-slots }()
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			defer conn.Close()
+			s.converse(conn)
+		})
+	}
+}
+
+// converse answers queries, each with its length before it, until the client
+// has had enough.
+func (s *nameServer) converse(conn net.Conn) {
+	buf := make([]byte, maxQuery)
+	for {
+		conn.SetDeadline(time.Now().Add(dnsIdle))
+		if _, err := io.ReadFull(conn, buf[:2]); err != nil {
+			return
+		}
+		length := int(binary.BigEndian.Uint16(buf))
+		if length > len(buf) {
+			return
+		}
+		if _, err := io.ReadFull(conn, buf[:length]); err != nil {
+			return
+		}
+		reply := s.table.Load().answer(buf[:length])
+		if reply == nil {
+			return
+		}
+		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(reply))), reply...)); err != nil {
+			return
+		}
+	}
+}
