@@ -45,14 +45,19 @@ var indexes = []index{
 // signature gpgv verifies with the keys in the debian-archive-keyring package;
 // npm's from the registry. When nothing is newer, old is returned unchanged.
 func Refresh(ctx context.Context, s *Sources, old *Lock) (*Lock, error) {
-	return refresh(ctx, s, old, keyring)
+	return refresh(ctx, s, old, func(ctx context.Context, signed []byte) ([]byte, error) {
+		return verify(ctx, signed, keyring)
+	})
 }
 
-func refresh(ctx context.Context, s *Sources, old *Lock, keyring string) (*Lock, error) {
+// verifier returns what of a file is signed by Debian.
+type verifier func(ctx context.Context, signed []byte) ([]byte, error)
+
+func refresh(ctx context.Context, s *Sources, old *Lock, verify verifier) (*Lock, error) {
 	lock := &Lock{Suite: suite}
 	newest := map[string]Deb{}
 	for _, x := range indexes {
-		published, err := addIndex(ctx, s, x, keyring, newest)
+		published, err := addIndex(ctx, s, x, verify, newest)
 		if err != nil {
 			return nil, fmt.Errorf("cannot look up Debian's %s: %w", x.suite, err)
 		}
@@ -79,7 +84,7 @@ func refresh(ctx context.Context, s *Sources, old *Lock, keyring string) (*Lock,
 
 // addIndex adds the packages of one index to newest and returns when the index
 // was published.
-func addIndex(ctx context.Context, s *Sources, x index, keyring string, newest map[string]Deb) (time.Time, error) {
+func addIndex(ctx context.Context, s *Sources, x index, verify verifier, newest map[string]Deb) (time.Time, error) {
 	var urls []string
 	for _, mirror := range s.mirrors(x.archive) {
 		urls = append(urls, mirror+"/dists/"+x.suite+"/")
@@ -88,7 +93,7 @@ func addIndex(ctx context.Context, s *Sources, x index, keyring string, newest m
 	if err != nil {
 		return time.Time{}, err
 	}
-	text, err := verify(ctx, signed, keyring)
+	text, err := verify(ctx, signed)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -129,7 +129,7 @@ type bounded struct {
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if b.left -= int64(n); b.left < 0 {
-		return 0, fmt.Errorf("it unpacks to more than %d bytes: %w", maxUnpacked, errdefs.ErrResourceExhausted)
+		return 0, fmt.Errorf("it unpacks to too many bytes: %w", errdefs.ErrResourceExhausted)
 	}
 	return n, err
 }

@@ -8,6 +8,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,9 +24,9 @@ import (
 )
 
 const (
-	// maxSize bounds one file, in bytes. The largest that is fetched today, a
-	// Node package, has 53 MB.
-	maxSize = 256 << 20
+	// defaultMax bounds one file, in bytes. The largest that is fetched today,
+	// a Node package, has 53 MB.
+	defaultMax = 256 << 20
 	// rounds is how often all URLs are tried.
 	rounds = 3
 	// attemptTimeout bounds one download of one URL.
@@ -48,6 +49,7 @@ type Fetcher struct {
 	Client *http.Client  // nil for one with sensible timeouts
 	Log    *slog.Logger  // nil for none
 	Pause  time.Duration // before the second round, doubled after; 0 means 1 s
+	Max    int64         // size of a file, in bytes; 0 means 256 MiB
 }
 
 // Get returns the content of the file, from the cache or from the first URL
@@ -91,10 +93,7 @@ func (file File) check(b []byte) error {
 }
 
 func (f *Fetcher) download(ctx context.Context, name string, urls []string, accept string, check func([]byte) error) ([]byte, error) {
-	pause := f.Pause
-	if pause == 0 {
-		pause = time.Second
-	}
+	pause := cmp.Or(f.Pause, time.Second)
 	var errs []error
 	for round := range rounds {
 		if round > 0 {
@@ -146,12 +145,13 @@ func (f *Fetcher) attempt(ctx context.Context, name, url, accept string, check f
 	default:
 		return nil, fmt.Errorf("%s: %w", res.Status, errdefs.ErrUnavailable)
 	}
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxSize+1))
+	limit := cmp.Or(f.Max, defaultMax)
+	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 	}
-	if len(b) > maxSize {
-		return nil, fmt.Errorf("it has more than %d bytes: %w", maxSize, errdefs.ErrDataLoss)
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("it has more than %d bytes: %w", limit, errdefs.ErrDataLoss)
 	}
 	return b, check(b)
 }

@@ -20,13 +20,14 @@ class Store {
   #rows = null;
   #revision = 0;
 
-  constructor(stateDir, { namespace, maxEntries = Infinity, overflowPolicy, defaultTtlMs } = {}) {
-    if (typeof namespace !== "string" || !NAMESPACE.test(namespace)) {
-      throw new TypeError(`cannot open a keyed store: namespace ${JSON.stringify(namespace)} is not valid`);
-    }
-    this.#file = join(stateDir, "keyed", `${namespace}.json`);
+  /**
+   * @param {string} file
+   * @param {{maxEntries?: number, overflowPolicy?: string, defaultTtlMs?: number}} options
+   */
+  constructor(file, { maxEntries = Infinity, overflowPolicy, defaultTtlMs }) {
+    this.#file = file;
     this.#max = maxEntries;
-    this.#reject = overflowPolicy === "reject" || overflowPolicy === "reject-new";
+    this.#reject = overflowPolicy === "reject-new";
     this.#ttl = defaultTtlMs;
   }
 
@@ -176,22 +177,35 @@ const OPERATIONS = [
   "deleteIfEqual", "entries", "entriesInKeyRange", "count", "clear", "observe", "compareAndApply",
 ];
 
+/** The stores that are open, by file: every user of a namespace shares one. */
+const stores = new Map();
+
+function open(stateDir, options, wrap) {
+  const namespace = options?.namespace;
+  if (typeof namespace !== "string" || !NAMESPACE.test(namespace)) {
+    throw new TypeError(`cannot open a keyed store: namespace ${JSON.stringify(namespace)} is not valid`);
+  }
+  const file = join(stateDir, "keyed", `${namespace}.json`);
+  if (!stores.has(file)) stores.set(file, new Store(file, options));
+  const store = stores.get(file);
+  return Object.fromEntries(OPERATIONS.map((name) => [name, wrap((...args) => store[name](...args))]));
+}
+
 /**
- * openKeyedStore opens a store whose operations are asynchronous.
+ * openKeyedStore opens a store whose operations are asynchronous. The options
+ * of whoever opens a namespace first hold.
  * @param {string} stateDir
  * @param {{namespace: string, maxEntries?: number, overflowPolicy?: string, defaultTtlMs?: number}} options
  */
 export function openKeyedStore(stateDir, options) {
-  const store = new Store(stateDir, options);
-  return Object.fromEntries(OPERATIONS.map((name) => [name, async (...args) => store[name](...args)]));
+  return open(stateDir, options, (operation) => async (...args) => operation(...args));
 }
 
 /**
- * openSyncKeyedStore opens a store whose operations are synchronous.
+ * openSyncKeyedStore is openKeyedStore with operations that return at once.
  * @param {string} stateDir
  * @param {{namespace: string, maxEntries?: number, overflowPolicy?: string, defaultTtlMs?: number}} options
  */
 export function openSyncKeyedStore(stateDir, options) {
-  const store = new Store(stateDir, options);
-  return Object.fromEntries(OPERATIONS.map((name) => [name, (...args) => store[name](...args)]));
+  return open(stateDir, options, (operation) => operation);
 }
