@@ -1,8 +1,11 @@
 // What the plugin has registered, in order, and how its tools are found.
 
-import { RunnerError } from "./errors.mjs";
+import { cut, RunnerError } from "./errors.mjs";
 import { spec } from "./serialise.mjs";
 import { describeTool, toolsOf } from "./tools.mjs";
+
+/** How many diagnostics are kept: the first ones say most. */
+const MAX_DIAGNOSTICS = 200;
 
 /**
  * @typedef {import("./tools.mjs").ToolSource} ToolSource
@@ -30,7 +33,7 @@ export class Registry {
    * @param {string} message
    */
   diagnose(level, message) {
-    this.diagnostics.push({ level, message });
+    if (this.diagnostics.length < MAX_DIAGNOSTICS) this.diagnostics.push({ level, message: cut(message, 1024) });
   }
 
   /**

@@ -25,7 +25,7 @@ export class Runner {
   #plugin = null;
   /** @type {object | null} the load that has been acted on */
   #load = null;
-  /** @type {Promise<string> | null} the ready or failed message */
+  /** @type {Promise<{verb: string, text: string}> | null} the ready or failed message */
   #outcome = null;
   #epoch = 0;
   /** @type {Map<string, {controller: AbortController, timer: NodeJS.Timeout | null, reply: string}>} */
@@ -71,7 +71,7 @@ export class Runner {
     const load = await this.#ask("hello", jsonStringify(hello), epoch);
     if (!load) return;
     const outcome = await this.#take(load);
-    await this.#ask(outcome.verb, outcome.text, epoch);
+    if (outcome) await this.#ask(outcome.verb, outcome.text, epoch);
   }
 
   /** Asks until there is an answer, or another connection. */
@@ -91,7 +91,8 @@ export class Runner {
   #take(load) {
     if (this.#load && (load.generation !== this.#load.generation || load.mode !== this.#load.mode)) {
       this.#warn(`the host wants generation ${load.generation}, this is ${this.#load.generation}`);
-      return this.#exit(1);
+      this.#exit(1);
+      return null;
     }
     this.#load ??= load;
     return (this.#outcome ??= this.#loadAndReport(load));
