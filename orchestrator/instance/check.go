@@ -1,0 +1,32 @@
+package instance
+
+import (
+	"context"
+	"time"
+
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+)
+
+// checkTimeout bounds a load check: create, start, import and register.
+const checkTimeout = 60 * time.Second
+
+// Check loads a sealed package once, in a container without network and state,
+// and returns what it registered. Nothing of it is left. The class is
+// fault.ErrPlugin when the package cannot be loaded.
+func (f *Factory) Check(ctx context.Context, key plugin.Key, d plugin.Descriptor, p plugin.Payload) (plugin.Surface, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	in, err := f.Prepare(ctx, Plan{
+		Key: key, Descriptor: d, Payload: p, Discovery: true,
+		Generation: uint64(time.Now().Unix())<<16 | f.checks.Add(1)&0xffff,
+	})
+	if err != nil {
+		return plugin.Surface{}, err
+	}
+	err = in.Start(ctx)
+	surface := in.Surface()
+	if cerr := in.Close(ctx); err == nil {
+		err = cerr
+	}
+	return surface, err
+}

@@ -1,0 +1,223 @@
+package instance
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/ocmt/ocmt/bus"
+	"github.com/ocmt/ocmt/bus/wire"
+	"github.com/ocmt/ocmt/orchestrator/home"
+	"github.com/ocmt/ocmt/orchestrator/install/seal"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/sandbox"
+)
+
+// Config is what a Factory needs. All fields must be set unless said
+// otherwise.
+type Config struct {
+	Home   home.Home
+	HomeID string // random id of the home, see sandbox.LabelHome
+	Engine sandbox.Engine
+	Info   sandbox.Info
+	Bus    *bus.Server
+	// Image runs plugins, InstallImage runs npm; both by digest and already
+	// in the engine.
+	Image        string
+	InstallImage string
+	// Runtime names an OCI runtime; empty is the engine's default.
+	Runtime string
+	// UID returns the user and group id that a plugin's containers run as.
+	UID    func(context.Context, plugin.Key) (uint32, error)
+	Logger *slog.Logger
+}
+
+// Factory makes instances.
+type Factory struct {
+	Config
+	mounts bool // this process can mount sealed images itself
+	checks atomic.Uint64
+}
+
+// NewFactory returns a Factory.
+func NewFactory(cfg Config) *Factory {
+	mounts, _ := seal.CanMount(cfg.Home.Store())
+	return &Factory{Config: cfg, mounts: mounts}
+}
+
+// Prepare makes everything that the plan's container needs, and the container
+// itself, without starting it. The class is DataLoss when the sealed payload
+// is not what was installed. After an error nothing is left.
+func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err error) {
+	in := &Instance{
+		id: instanceID(f.HomeID, plan), plan: plan, engine: f.Engine,
+		logger: f.Logger.With("tenant", plan.Key.Tenant, "plugin", plan.Key.ID, "generation", plan.Generation),
+		ready:  make(chan struct{}), done: make(chan struct{}), progress: map[string]func(wire.Progress){},
+	}
+	defer func() {
+		if err != nil {
+			if cerr := in.Close(ctx); cerr != nil {
+				in.logger.Error("cannot clean up after a failed start", "error", cerr)
+			}
+		}
+	}()
+	uid, err := f.UID(ctx, plan.Key)
+	if err != nil {
+		return nil, err
+	}
+	files, err := f.writeFiles(in, uid)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := f.mountPayload(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	mounts := append(files, payload)
+	if !plan.Discovery {
+		state, err := f.mountState(in, uid)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, state)
+	}
+	sockets, err := f.attachBus(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return in, f.create(ctx, in, pluginSpec(f, in, uid, append(mounts, sockets)))
+}
+
+// create makes the container and registers its removal, also for when Create
+// fails half way.
+func (f *Factory) create(ctx context.Context, in *Instance, spec sandbox.Spec) error {
+	in.onClose(func(ctx context.Context) error { return f.Engine.Remove(ctx, spec.ID) })
+	if err := f.Engine.Create(ctx, spec); err != nil {
+		return fmt.Errorf("cannot create the container of plugin %s: %w", in.plan.Key, err)
+	}
+	return nil
+}
+
+// instanceID names a container: readable, unique in the engine, and at most
+// 63 characters long, since it is the host name inside as well.
+func instanceID(homeID string, plan Plan) string {
+	name := plan.Key.ID
+	if len(name) > 24 {
+		name = name[:24]
+	}
+	role := "g"
+	if plan.Discovery {
+		role = "check"
+	}
+	role += strconv.FormatUint(plan.Generation, 10)
+	sum := sha256.Sum256([]byte(homeID + "/" + plan.Key.String()))
+	return fmt.Sprintf("ocmt-%s-%s-%s", name, hex.EncodeToString(sum[:4]), role)
+}
+
+// writeFiles makes the instance's own /etc files.
+func (f *Factory) writeFiles(in *Instance, uid uint32) ([]sandbox.Mount, error) {
+	dir := f.Home.Instance(in.id)
+	in.onClose(func(context.Context) error { return os.RemoveAll(dir) })
+	return writeEtc(filepath.Join(dir, "etc"), uid)
+}
+
+// writeEtc writes the files that name the container's own user, itself and the
+// resolver on its loopback, and returns their mounts.
+func writeEtc(dir string, uid uint32) ([]sandbox.Mount, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make %s: %w", dir, err)
+	}
+	var mounts []sandbox.Mount
+	for _, file := range []struct{ name, text string }{
+		{"passwd", fmt.Sprintf("plugin:x:%d:%d:plugin:/state/home:/nonexistent\n", uid, uid)},
+		{"group", fmt.Sprintf("plugin:x:%d:\n", uid)},
+		{"hosts", "127.0.0.1 localhost\n::1 localhost\n"},
+		{"resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1 ndots:1\n"},
+	} {
+		path := filepath.Join(dir, file.name)
+		if err := os.WriteFile(path, []byte(file.text), 0o644); err != nil { //nolint:gosec // read by the container's own uid
+			return nil, fmt.Errorf("cannot write %s: %w", path, err)
+		}
+		mounts = append(mounts, sandbox.Mount{Source: path, Target: "/etc/" + file.name, ReadOnly: true})
+	}
+	return mounts, nil
+}
+
+// mountPayload verifies the sealed payload through one descriptor and mounts
+// that same descriptor: by itself where it may, else by the engine, else, for
+// a payload in tree form, as the directory it is.
+func (f *Factory) mountPayload(ctx context.Context, in *Instance) (sandbox.Mount, error) {
+	sealed, err := seal.Open(ctx, f.Home.Store(), in.plan.Payload)
+	if err != nil {
+		return sandbox.Mount{}, fmt.Errorf("cannot verify the payload of plugin %s: %w", in.plan.Key, err)
+	}
+	in.onClose(func(context.Context) error { return sealed.Close() })
+	mount := sandbox.Mount{Target: payloadDir, ReadOnly: true}
+	switch {
+	case in.plan.Payload.Form == plugin.FormTree:
+		mount.Source = sealed.Path()
+	case f.mounts:
+		target := filepath.Join(f.Home.Instance(in.id), "payload")
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return mount, fmt.Errorf("cannot make %s: %w", target, err)
+		}
+		if err := sealed.Mount(target); err != nil {
+			return mount, err
+		}
+		in.onClose(func(context.Context) error { return seal.Unmount(target) })
+		mount.Source = target
+	default:
+		mount.Source, mount.Image = sealed.Path(), true
+	}
+	return mount, nil
+}
+
+// mountState makes the plugin's own directory, which outlives its instances.
+func (f *Factory) mountState(in *Instance, uid uint32) (sandbox.Mount, error) {
+	dir := f.Home.State(in.plan.Key)
+	if err := makeState(dir, uid); err != nil {
+		return sandbox.Mount{}, err
+	}
+	source := dir
+	if f.mounts && !f.Info.MountFlags {
+		source = filepath.Join(f.Home.Instance(in.id), "state")
+		if err := bindNoExec(dir, source); err != nil {
+			return sandbox.Mount{}, err
+		}
+		in.onClose(func(context.Context) error { return seal.Unmount(source) })
+	}
+	return sandbox.Mount{Source: source, Target: stateDir, NoExec: true}, nil
+}
+
+// busName is the plugin's name on the bus. A load check has an account of its
+// own, so that it neither ends nor meets a generation that serves.
+func (in *Instance) busName() string {
+	if in.plan.Discovery {
+		return "check:" + in.plan.Key.ID
+	}
+	return in.plan.Key.ID
+}
+
+// attachBus opens the socket directory, the instance's only way out.
+func (f *Factory) attachBus(ctx context.Context, in *Instance) (sandbox.Mount, error) {
+	dir := f.Home.SocketDir(in.id)
+	peer, err := f.Bus.Attach(ctx, bus.Identity{
+		Tenant: in.plan.Key.Tenant, Plugin: in.busName(),
+		Generation: in.plan.Generation, Instance: in.id,
+	}, dir)
+	if err != nil {
+		return sandbox.Mount{}, fmt.Errorf("cannot attach plugin %s to the bus: %w", in.plan.Key, err)
+	}
+	in.peer = peer
+	in.onClose(func(context.Context) error {
+		peer.Close()
+		return os.RemoveAll(dir)
+	})
+	return sandbox.Mount{Source: dir, Target: socketDir, ReadOnly: true}, in.serveHandshake()
+}

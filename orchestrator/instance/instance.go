@@ -1,0 +1,250 @@
+// Package instance makes one generation of one plugin real: it verifies and
+// mounts the sealed payload, opens the socket directory, creates the hardened
+// container, and speaks the handshake with the runner in it. What it made, it
+// takes down again, whatever happened in between.
+//
+// The same package runs the load check (the same container in discovery mode)
+// and the throw-away container that npm installs in, so that there is one
+// place where a sandbox is put together.
+package instance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/ocmt/ocmt/bus"
+	"github.com/ocmt/ocmt/bus/wire"
+	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/sandbox"
+)
+
+// closeTimeout bounds each clean-up step, which runs also when its caller's
+// context is gone.
+const closeTimeout = 30 * time.Second
+
+// Plan says what to make an instance of.
+type Plan struct {
+	Key        plugin.Key
+	Generation uint64
+	Descriptor plugin.Descriptor
+	Payload    plugin.Payload
+	// Config is the host's configuration as the plugin may see it,
+	// PluginConfig its own entry's; both strict JSON.
+	Config       json.RawMessage
+	PluginConfig json.RawMessage
+	// Discovery registers only: the load check. It has no state directory.
+	Discovery bool
+}
+
+// Instance is one container of a plugin. Its methods may be called from
+// several goroutines.
+type Instance struct {
+	id     string
+	plan   Plan
+	engine sandbox.Engine
+	logger *slog.Logger
+	peer   *bus.Peer
+
+	ready  chan struct{} // closed by the first Ready or Failed
+	settle sync.Once
+	loaded wire.Ready
+	failed error
+
+	done chan struct{} // closed when the container has ended
+	exit sandbox.Exit
+
+	mu       sync.Mutex
+	progress map[string]func(wire.Progress)
+	undo     []func(context.Context) error // run backwards by Close
+}
+
+// ID names the instance and its container.
+func (in *Instance) ID() string { return in.id }
+
+// Done is closed when the container has ended.
+func (in *Instance) Done() <-chan struct{} { return in.done }
+
+// Exit says how the container ended; it is valid once Done is closed.
+func (in *Instance) Exit() sandbox.Exit { return in.exit }
+
+// Start starts the container and waits until the plugin is loaded. It fails
+// with the class fault.ErrPlugin when the plugin cannot be loaded or ends
+// first, and with DeadlineExceeded when it does not get ready in time.
+func (in *Instance) Start(ctx context.Context) error {
+	if err := in.engine.Start(ctx, in.id); err != nil {
+		close(in.done)
+		return fmt.Errorf("cannot start the container of plugin %s: %w", in.plan.Key, err)
+	}
+	go in.wait(context.WithoutCancel(ctx))
+	select {
+	case <-in.ready:
+		return in.failed
+	case <-in.done:
+		select { // both may be true: the runner's own words say more
+		case <-in.ready:
+			if in.failed != nil {
+				return in.failed
+			}
+		default:
+		}
+		return in.endedEarly(ctx)
+	case <-ctx.Done():
+		return fault.New(errdefs.ErrDeadlineExceeded, "start_timeout", "plugin %s was not ready in time", in.plan.Key).
+			WithHint("look at `ocmt plugins logs %s`", in.plan.Key.ID)
+	}
+}
+
+func (in *Instance) wait(ctx context.Context) {
+	exit, err := in.engine.Wait(ctx, in.id)
+	if err != nil {
+		in.logger.Warn("cannot learn how the container ended", "container", in.id, "error", err)
+		exit = sandbox.Exit{Code: -1, At: time.Now()}
+	}
+	in.exit = exit
+	close(in.done)
+}
+
+// endedEarly describes an exit before the handshake, with the last lines that
+// the plugin printed.
+func (in *Instance) endedEarly(ctx context.Context) error {
+	tail := in.lastLines(ctx, 8)
+	err := fault.New(fault.ErrPlugin, "plugin_exited", "plugin %s ended before it was ready: %s", in.plan.Key, describeExit(in.exit))
+	if tail != "" {
+		return err.WithHint("its last output was:\n%s", tail)
+	}
+	return err.WithHint("it printed nothing; try `ocmt plugins logs %s`", in.plan.Key.ID)
+}
+
+func describeExit(e sandbox.Exit) string {
+	switch {
+	case e.OOMKilled:
+		return "out of memory"
+	case e.Code > 128:
+		return fmt.Sprintf("signal %d", e.Code-128)
+	default:
+		return fmt.Sprintf("exit code %d", e.Code)
+	}
+}
+
+// Surface returns what the plugin registered; valid after Start.
+func (in *Instance) Surface() plugin.Surface {
+	s := plugin.Surface{Registrations: make([]plugin.Registration, 0, len(in.loaded.Registrations))}
+	for _, r := range in.loaded.Registrations {
+		s.Registrations = append(s.Registrations, plugin.Registration(r))
+	}
+	for _, d := range in.loaded.Diagnostics {
+		s.Diagnostics = append(s.Diagnostics, plugin.Diagnostic(d))
+	}
+	return s
+}
+
+// CallTool sends the call and returns the runner's answer. progress, which may
+// be nil, gets its interim results. The class is Unavailable when the plugin's
+// connection ended while the call was in flight.
+func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
+	if progress != nil {
+		in.mu.Lock()
+		in.progress[call.ID] = progress
+		in.mu.Unlock()
+		defer func() {
+			in.mu.Lock()
+			delete(in.progress, call.ID)
+			in.mu.Unlock()
+		}()
+	}
+	var result wire.ToolResult
+	err := in.request(ctx, "tool", &call, &result)
+	if err == nil && result.ID != call.ID {
+		err = fault.New(fault.ErrPlugin, "bad_result", "plugin %s answered call %.40q instead of %q", in.plan.Key, result.ID, call.ID)
+	}
+	return result, err
+}
+
+// Cancel aborts the signal of a running call.
+func (in *Instance) Cancel(id string) {
+	if data, err := wire.Encode(&wire.Cancel{ID: id}); err == nil {
+		if err := in.peer.Publish("cancel", data); err != nil {
+			in.logger.Debug("cannot send cancel", "error", err)
+		}
+	}
+}
+
+// Ping asks whether the plugin's event loop turns.
+func (in *Instance) Ping(ctx context.Context) error {
+	var pong wire.Pong
+	return in.request(ctx, "ping", &wire.Ping{}, &pong)
+}
+
+func (in *Instance) request(ctx context.Context, verb string, msg, into wire.Message) error {
+	data, err := wire.Encode(msg)
+	if err != nil {
+		return err
+	}
+	answer, err := in.peer.Request(ctx, verb, data)
+	if err != nil {
+		return err
+	}
+	if err := wire.Decode(answer, into); err != nil {
+		return fault.New(fault.ErrPlugin, "bad_result", "plugin %s answered nonsense: %w", in.plan.Key, err)
+	}
+	return nil
+}
+
+// Stop asks the plugin to end in order and kills what is left after grace.
+func (in *Instance) Stop(ctx context.Context, grace time.Duration) error {
+	deadline := time.Now().Add(grace)
+	asked, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	var stopped wire.Stopped
+	if err := in.request(asked, "stop", &wire.Stop{Reason: "asked"}, &stopped); err == nil {
+		select {
+		case <-in.done:
+			return nil
+		case <-asked.Done():
+		}
+	}
+	return in.engine.Stop(ctx, in.id, max(time.Until(deadline), 0))
+}
+
+// Close removes every trace of the instance but the plugin's state. It may be
+// called again after it failed.
+func (in *Instance) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var errs []error
+	var left []func(context.Context) error
+	for i := len(in.undo) - 1; i >= 0; i-- {
+		if err := in.undo[i](ctx); err != nil {
+			errs = append(errs, err)
+			left = append([]func(context.Context) error{in.undo[i]}, left...)
+		}
+	}
+	in.undo = left
+	return errors.Join(errs...)
+}
+
+// onClose registers a clean-up that may run more than once.
+func (in *Instance) onClose(f func(context.Context) error) { in.undo = append(in.undo, f) }
+
+// lastLines returns the last n lines of the container's output, or nothing
+// when they cannot be had.
+func (in *Instance) lastLines(ctx context.Context, n int) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	var out strings.Builder
+	if err := in.engine.Logs(ctx, in.id, sandbox.LogOptions{Tail: n}, &out); err != nil {
+		in.logger.Debug("cannot read the last lines", "error", err)
+	}
+	return strings.TrimRight(out.String(), "\n")
+}

@@ -1,0 +1,46 @@
+package instance
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeState makes a plugin's state directory. As root it belongs to the
+// plugin's uid alone; otherwise only its parent keeps other users out, and
+// the directory itself is open to the uid that the daemon cannot give it to.
+func makeState(dir string, uid uint32) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return fmt.Errorf("cannot make the state directory's parent: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot make the state directory: %w", err)
+	}
+	if os.Geteuid() != 0 {
+		return os.Chmod(dir, 0o777) //nolint:gosec // its parent is 0700
+	}
+	if err := os.Lchown(dir, int(uid), int(uid)); err != nil {
+		return fmt.Errorf("cannot give the state directory to uid %d: %w", uid, err)
+	}
+	return nil
+}
+
+// bindNoExec bind-mounts dir at target with nosuid, nodev and noexec, flags
+// that a further bind mount by the engine keeps.
+func bindNoExec(dir, target string) error {
+	if err := os.MkdirAll(target, 0o700); err != nil {
+		return fmt.Errorf("cannot make %s: %w", target, err)
+	}
+	if err := unix.Mount(dir, target, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("cannot bind %s: %w", dir, err)
+	}
+	const flags = unix.MS_BIND | unix.MS_REMOUNT | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("", target, "", flags, ""); err != nil {
+		return errors.Join(fmt.Errorf("cannot set noexec on %s: %w", target, err), unix.Unmount(target, unix.MNT_DETACH))
+	}
+	return unix.Mount("", target, "", unix.MS_PRIVATE, "")
+}
