@@ -1,0 +1,203 @@
+package egress
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocmt/ocmt/sandbox/egress/link"
+)
+
+func TestParseRule(t *testing.T) {
+	tests := []struct {
+		text    string
+		want    Rule
+		problem string // part of the message; empty: valid
+	}{
+		{"api.example.com:443", Rule{Host: "api.example.com", Port: 443}, ""},
+		{"API.Example.COM:8443", Rule{Host: "api.example.com", Port: 8443}, ""},
+		{"bücher.example:443", Rule{Host: "xn--bcher-kva.example", Port: 443}, ""},
+		{"xn--bcher-kva.example:443", Rule{Host: "xn--bcher-kva.example", Port: 443}, ""},
+		{"https://api.example.com", Rule{}, "leave out the scheme"},
+		{"api.example.com/v1:443", Rule{}, "leave out path"},
+		{"user@api.example.com:443", Rule{}, "leave out path"},
+		{"api.example.com", Rule{}, "the port is missing"},
+		{"api.example.com:", Rule{}, "the port is missing"},
+		{"api.example.com:https", Rule{}, "as a port"},
+		{"api.example.com:0", Rule{}, "as a port"},
+		{"api.example.com:65536", Rule{}, "as a port"},
+		{"*.example.com:443", Rule{}, "wildcards"},
+		{"*:443", Rule{}, "wildcards"},
+		{"93.184.216.34:443", Rule{}, "address"},
+		{"[2606:2800:220:1::1]:443", Rule{}, "address"},
+		{"[::ffff:127.0.0.1]:443", Rule{}, "address"},
+		{"2130706433:443", Rule{}, "looks like an address"},
+		{"127.1:443", Rule{}, "looks like an address"},
+		{"a.0x7f:443", Rule{}, "looks like an address"},
+		{"localhost:4873", Rule{}, "only a registry"},
+		{"127.0.0.1:4873", Rule{}, "only a registry"},
+		{"[::1]:4873", Rule{}, "only a registry"},
+		{"intranet:443", Rule{}, "without a dot"},
+		{"api.example.com.:443", Rule{}, "not a host name"},
+		{"api..example.com:443", Rule{}, "not a host name"},
+		{".example.com:443", Rule{}, "not a host name"},
+		{"-a.example.com:443", Rule{}, "not a host name"},
+		{"a_b.example.com:443", Rule{}, "not a host name"},
+		{"a b.example.com:443", Rule{}, "not a host name"},
+		{"a\nb.example.com:443", Rule{}, "not a host name"},
+		{"xn--zzzzzz.example:443", Rule{}, "not a host name"},
+		{strings.Repeat("a", 64) + ".example:443", Rule{}, "not a host name"},
+		{strings.Repeat("a.", 127) + "com:443", Rule{}, "not a host name"},
+		{":443", Rule{}, "not a host name"},
+		{"", Rule{}, "the port is missing"},
+	}
+	for _, tt := range tests {
+		got, err := ParseRule(tt.text)
+		if tt.problem == "" {
+			if err != nil || !got.equal(tt.want) {
+				t.Errorf("ParseRule(%q) = %+v, %v, want %+v", tt.text, got, err, tt.want)
+			}
+			continue
+		}
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), tt.problem) {
+			t.Errorf("ParseRule(%q) = %v, want InvalidArgument with %q", tt.text, err, tt.problem)
+		}
+	}
+}
+
+func TestRegistryRule(t *testing.T) {
+	tests := []struct {
+		address string
+		want    Rule
+		ok      bool
+	}{
+		{"https://registry.npmjs.org", Rule{Host: "registry.npmjs.org", Port: 443, AllowNonPublic: true}, true},
+		{"https://npm.corp.example:8443/repo/npm/", Rule{Host: "npm.corp.example", Port: 8443, AllowNonPublic: true}, true},
+		{"http://verdaccio:4873/", Rule{Host: "verdaccio", Port: 4873, Plaintext: true, AllowNonPublic: true}, true},
+		{"http://localhost:4873", Rule{Host: "localhost", Port: 4873, Plaintext: true, AllowNonPublic: true}, true},
+		{"http://127.0.0.1", Rule{Host: "127.0.0.1", Port: 80, Plaintext: true, AllowNonPublic: true}, true},
+		{"http://[::1]:4873", Rule{Host: "::1", Port: 4873, Plaintext: true, AllowNonPublic: true}, true},
+		{"https://user:secret@registry.npmjs.org/", Rule{Host: "registry.npmjs.org", Port: 443, AllowNonPublic: true}, true},
+		{"http://10.1.2.3:4873", Rule{}, false},
+		{"http://169.254.169.254", Rule{}, false},
+		{"ftp://registry.npmjs.org", Rule{}, false},
+		{"registry.npmjs.org", Rule{}, false},
+		{"https://", Rule{}, false},
+		{"https://a:b:c", Rule{}, false},
+		{"https://registry.npmjs.org:0", Rule{}, false},
+	}
+	for _, tt := range tests {
+		got, err := RegistryRule(tt.address)
+		if (err == nil) != tt.ok || tt.ok && !got.equal(tt.want) {
+			t.Errorf("RegistryRule(%q) = %+v, %v, want %+v", tt.address, got, err, tt.want)
+		}
+		if err != nil && (!errdefs.IsInvalidArgument(err) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("RegistryRule(%q): %v", tt.address, err)
+		}
+	}
+}
+
+func TestRuleValidate(t *testing.T) {
+	allow := func(ranges ...string) Rule {
+		r := Rule{Host: "npm.corp.example", Port: 443}
+		for _, text := range ranges {
+			r.Allow = append(r.Allow, netip.MustParsePrefix(text))
+		}
+		return r
+	}
+	tests := map[string]struct {
+		rule Rule
+		ok   bool
+	}{
+		"private range":        {allow("10.0.0.0/8"), true},
+		"everything":           {allow("0.0.0.0/0", "::/0"), true},
+		"host bits":            {allow("10.0.0.1/8"), false},
+		"loopback range":       {allow("127.0.0.0/8"), false},
+		"one loopback address": {allow("127.0.0.1/32"), false},
+		"link-local":           {allow("169.254.0.0/16"), false},
+		"metadata":             {allow("10.0.0.0/8", "fd00:ec2::254/128"), false},
+		"mapped":               {allow("::ffff:0:0/96"), false},
+		"invalid range":        {Rule{Host: "a.example", Port: 1, Allow: []netip.Prefix{{}}}, false},
+		"upper case":           {Rule{Host: "A.example", Port: 1}, false},
+		"Unicode":              {Rule{Host: "bücher.example", Port: 1}, false},
+		"no port":              {Rule{Host: "a.example"}, false},
+		"no host":              {Rule{Port: 1}, false},
+		"short with range":     {Rule{Host: "npm", Port: 1, Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, true},
+		"zero":                 {Rule{}, false},
+	}
+	for name, tt := range tests {
+		err := tt.rule.Validate()
+		if (err == nil) != tt.ok || err != nil && !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: Validate() = %v, want ok %v", name, err, tt.ok)
+		}
+	}
+}
+
+func TestNewPolicy(t *testing.T) {
+	a, b := mustRule(t, "b.example:443"), mustRule(t, "a.example:443")
+	p, err := NewPolicy(a, b, mustRule(t, "a.example:80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []link.Grant{{Host: "a.example", Port: 80}, {Host: "a.example", Port: 443}, {Host: "b.example", Port: 443}}
+	if got := p.Grants(); !cmp.Equal(got, want) {
+		t.Errorf("Grants() = %v, want %v", got, want)
+	}
+	if got := (Policy{}).Grants(); len(got) != 0 {
+		t.Errorf("the zero policy grants %v", got)
+	}
+	if _, err := NewPolicy(a, a); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("twice the same destination: %v", err)
+	}
+	if _, err := NewPolicy(Rule{}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("an invalid rule: %v", err)
+	}
+	var many []Rule
+	for i := range link.MaxGrants + 1 {
+		many = append(many, mustRule(t, "h"+strconv.Itoa(i)+".example:443"))
+	}
+	if _, err := NewPolicy(many[1:]...); err != nil {
+		t.Errorf("%d rules: %v", link.MaxGrants, err)
+	}
+	if _, err := NewPolicy(many...); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("%d rules: %v", len(many), err)
+	}
+}
+
+func mustRule(t testing.TB, text string) Rule {
+	t.Helper()
+	r, err := ParseRule(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func FuzzParseRule(f *testing.F) {
+	for _, seed := range []string{"api.example.com:443", "bücher.example:443", "127.1:80", "[::1]:1", "*.a:1", "xn--a:1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		rule, err := ParseRule(text)
+		if err != nil {
+			if !errdefs.IsInvalidArgument(err) {
+				t.Errorf("ParseRule(%q): %v is not InvalidArgument", text, err)
+			}
+			return
+		}
+		again, err := ParseRule(rule.Grant().String())
+		if err != nil || !again.equal(rule) {
+			t.Errorf("ParseRule(%q) = %+v, which reads as %+v, %v", text, rule, again, err)
+		}
+		if grant, err := link.ParseGrant(rule.Grant().String()); err != nil || grant != rule.Grant() {
+			t.Errorf("the protocol reads %v as %v, %v", rule.Grant(), grant, err)
+		}
+		if _, err := netip.ParseAddr(rule.Host); err == nil {
+			t.Errorf("ParseRule(%q) grants an address", text)
+		}
+	})
+}
