@@ -20,14 +20,12 @@ const (
 const MaxDescriptionFile = 1 << 20
 
 const (
-	maxNameLen        = 214 // npm's own limit
 	maxVersionLen     = 256 // node-semver's own limit
 	maxDescriptionLen = 500
 	maxEntries        = 32
 )
 
 var (
-	namePattern    = regexp.MustCompile(`^(@[A-Za-z0-9~][A-Za-z0-9._~-]*/)?[A-Za-z0-9~][A-Za-z0-9._~-]*$`)
 	versionPattern = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+-]*$`)
 	notIDPattern   = regexp.MustCompile(`[^A-Za-z0-9_-]`)
 )
@@ -158,7 +156,7 @@ func checkPackage(pkg *packageJSON, id string) error {
 	if pkg.name == "" {
 		pkg.name = id
 	}
-	if len(pkg.name) > maxNameLen || !namePattern.MatchString(pkg.name) {
+	if CheckPackageName(pkg.name) != nil {
 		return broken(PackageFile, `"name" is no npm package name`)
 	}
 	if pkg.version == "" {

@@ -3,6 +3,7 @@ package plugin
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/containerd/errdefs"
 )
@@ -20,16 +21,18 @@ type Key struct {
 // String returns "tenant/id".
 func (k Key) String() string { return k.Tenant + "/" + k.ID }
 
-// MaxNameLen bounds ids, tenants and tool names, in bytes.
+// Bounds of names, in bytes. That of package names is npm's own.
 const (
-	MaxIDLen     = 100
-	MaxTenantLen = 63
-	MaxToolLen   = 128
+	MaxIDLen          = 100
+	MaxTenantLen      = 63
+	MaxToolLen        = 128
+	MaxPackageNameLen = 214
 )
 
 var (
 	idPattern     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 	tenantPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	namePattern   = regexp.MustCompile(`^(@[A-Za-z0-9~][A-Za-z0-9._~-]*/)?[A-Za-z0-9~][A-Za-z0-9._~-]*$`)
 )
 
 // CheckID reports why id is no plugin id: letters, digits, "-" and "_",
@@ -44,6 +47,15 @@ func CheckToolName(name string) error { return check("tool name", name, MaxToolL
 // InvalidArgument.
 func CheckTenant(name string) error { return check("tenant", name, MaxTenantLen, tenantPattern) }
 
+// CheckPackageName reports why name is no npm package name, with or without a
+// scope. Upper case is legal in old names. InvalidArgument.
+func CheckPackageName(name string) error {
+	if strings.EqualFold(name, "node_modules") {
+		return fmt.Errorf("no package can have the name %q: %w", name, errdefs.ErrInvalidArgument)
+	}
+	return check("package name", name, MaxPackageNameLen, namePattern)
+}
+
 func check(what, s string, limit int, pattern *regexp.Regexp) error {
 	switch {
 	case s == "":
@@ -57,8 +69,11 @@ func check(what, s string, limit int, pattern *regexp.Regexp) error {
 }
 
 func allowed(p *regexp.Regexp) string {
-	if p == tenantPattern {
+	switch p {
+	case tenantPattern:
 		return "lower-case letters, digits and inner hyphens"
+	case namePattern:
+		return `letters, digits, "-", "_", "." and "~", after one "@scope/" at most`
 	}
 	return `letters, digits, "-" and "_", and must start with a letter or digit`
 }

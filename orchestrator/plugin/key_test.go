@@ -8,7 +8,7 @@ import (
 )
 
 func TestChecks(t *testing.T) {
-	checks := map[string]func(string) error{"id": CheckID, "tool": CheckToolName, "tenant": CheckTenant}
+	checks := map[string]func(string) error{"id": CheckID, "tool": CheckToolName, "tenant": CheckTenant, "package": CheckPackageName}
 	tests := []struct {
 		check, in string
 		ok        bool
@@ -18,6 +18,9 @@ func TestChecks(t *testing.T) {
 		{"tool", "my_tool", true}, {"tool", strings.Repeat("a", MaxToolLen), true}, {"tool", strings.Repeat("a", MaxToolLen+1), false}, {"tool", "a.b", false},
 		{"tenant", "team-1", true}, {"tenant", "Team", false}, {"tenant", "a_b", false}, {"tenant", "-a", false}, {"tenant", "a-", false},
 		{"tenant", strings.Repeat("a", MaxTenantLen+1), false},
+		{"package", "@a/b.c", true}, {"package", "JSONStream", true}, {"package", "node_modules", false}, {"package", "a/b", false}, {"package", "@a/b/c", false},
+		{"package", "-x", false}, {"package", ".x", false}, {"package", "..", false}, {"package", "@a/..", false}, {"package", "", false},
+		{"package", strings.Repeat("a", MaxPackageNameLen), true}, {"package", strings.Repeat("a", MaxPackageNameLen+1), false},
 	}
 	for _, tt := range tests {
 		err := checks[tt.check](tt.in)
