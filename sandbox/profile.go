@@ -84,8 +84,8 @@ var (
 
 // Harden returns spec with what was left out set to the hardened default: the
 // seccomp profile, a /tmp of its own (64 MiB, or a quarter of the memory if
-// that is less), the working directory / and a stop grace of 10 s. What every container gets
-// besides, whatever its spec says, is [Hardened].
+// that is less), the working directory / and a stop grace of 10 s. What every
+// container gets besides, whatever its spec says, is [Hardened].
 func Harden(spec Spec) Spec {
 	if len(spec.Seccomp) == 0 {
 		spec.Seccomp = seccomp.Profile()

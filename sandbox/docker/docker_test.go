@@ -1,0 +1,45 @@
+package docker
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/image"
+
+	"github.com/ocmt/ocmt/sandbox/sandboxtest"
+)
+
+// engine returns the real one, or skips the test when none answers.
+func engine(t *testing.T) *Engine {
+	t.Helper()
+	e, err := New(t.Context(), Options{})
+	if err != nil {
+		if strings.Contains(os.Getenv("E2E_REQUIRE"), "docker") {
+			t.Fatalf("E2E_REQUIRE asks for docker: %v", err)
+		}
+		t.Skipf("no docker engine: %v", err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+func TestConformance(t *testing.T) {
+	e := engine(t)
+	probe := sandboxtest.ProbeImage(t)
+	t.Cleanup(func() { removeImage(t, e, probe.Digest) })
+	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Harness {
+		return sandboxtest.Harness{Engine: e, Image: probe, Kernel: true, Seccomp: true}
+	})
+}
+
+func removeImage(t *testing.T, e *Engine, digest string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := e.client.ImageRemove(ctx, digest, image.RemoveOptions{Force: true}); err != nil {
+		t.Errorf("cannot remove image %s: %v", digest, err)
+	}
+}

@@ -1,0 +1,330 @@
+package sandboxtest
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocmt/ocmt/sandbox"
+	"github.com/ocmt/ocmt/sandbox/sandboxtest/internal/report"
+)
+
+var processRows = []row{
+	{"as the spec says", false, func(t *testing.T, s *suite) {
+		spec := s.spec("describe", "a b", "")
+		var got report.Process
+		s.ask(t, spec, &got)
+		slices.Sort(got.Env)
+		slices.Sort(spec.Env)
+		want := report.Process{
+			Args: spec.Args, Env: spec.Env, Dir: "/", Hostname: spec.Hostname(), UID: uid, GID: gid,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}},
+	{"environment that replaces the image's", false, func(t *testing.T, s *suite) {
+		spec := s.spec("describe")
+		spec.Env = []string{"HOME=/h", "IMAGE_SECRET=ours", "PATH=/ours"}
+		var got report.Process
+		s.ask(t, spec, &got)
+		slices.Sort(got.Env)
+		if diff := cmp.Diff(spec.Env, got.Env); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}},
+}
+
+// Files that the hardening rows look at; which of them exist depends on the
+// version of the control groups.
+var (
+	memoryFiles = []string{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max"}
+	swapFiles   = []string{"/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", "/sys/fs/cgroup/memory.swap.max"}
+	quotaFiles  = []string{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu.max"}
+	pidsFiles   = []string{"/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max"}
+	maskedFiles = []string{"/proc/cmdline", "/proc/version", "/proc/kallsyms", "/proc/modules", "/proc/interrupts", "/proc/keys"}
+	ownFiles    = []string{"/proc/self/cgroup", "/proc/self/oom_score_adj", "/proc/sys/net/ipv4/ip_unprivileged_port_start"}
+)
+
+var hardeningRows = []row{
+	{"seen from inside", true, seenFromInside},
+	{"system calls", true, systemCalls},
+	{"read-only root", true, func(t *testing.T, s *suite) {
+		for path, want := range map[string]string{
+			"/new":         "EROFS",
+			"/etc/written": "EROFS", // though everybody may write to it
+			"/dev/new":     "EACCES",
+			"/dev/shm/new": "ENOENT",
+		} {
+			s.wantAttempt(t, want, s.spec("create", path))
+		}
+	}},
+	{"privileged ports on the loopback device", true, func(t *testing.T, s *suite) {
+		for _, address := range []string{"127.0.0.1:53", "127.1.2.3:443"} {
+			if got := s.attempt(t, s.spec("listen", address)); got.Error != "" || got.Text != "hello" {
+				t.Errorf("%s: %+v", address, got)
+			}
+		}
+	}},
+}
+
+func seenFromInside(t *testing.T, s *suite) {
+	spec := s.spec(slices.Concat([]string{"sandbox"}, memoryFiles, swapFiles, quotaFiles, pidsFiles, maskedFiles, ownFiles)...)
+	var got report.Kernel
+	s.ask(t, spec, &got)
+	checkStatus(t, s, got)
+	first := func(files []string) string {
+		for _, path := range files {
+			if text, ok := got.Files[path]; ok {
+				return text
+			}
+		}
+		return ""
+	}
+	memory := strconv.FormatInt(spec.Limits.Memory, 10)
+	quota, _, _ := strings.Cut(first(quotaFiles), " ")
+	for _, c := range []struct{ name, got, want string }{
+		{"memory limit", first(memoryFiles), memory},
+		{"cpu quota of 100 ms", quota, "50000"},
+		{"pids limit", first(pidsFiles), strconv.FormatInt(spec.Limits.PIDs, 10)},
+		{"oom score", got.Files["/proc/self/oom_score_adj"], strconv.Itoa(sandbox.Hardened().OOMScoreAdj)},
+		{"unprivileged ports", got.Files["/proc/sys/net/ipv4/ip_unprivileged_port_start"], "0"},
+		{"masked files", maskedContent(got), ""},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, c.got, c.want)
+		}
+	}
+	if swap := first(swapFiles); swap != memory && swap != "0" {
+		t.Errorf("swap: %q, want none", swap)
+	}
+	for _, line := range strings.Split(got.Files["/proc/self/cgroup"], "\n") {
+		if !strings.HasSuffix(line, ":/") {
+			t.Errorf("the control group name space is not private: %s", line)
+		}
+	}
+}
+
+func maskedContent(got report.Kernel) string {
+	var all string
+	for _, path := range maskedFiles {
+		all += got.Files[path]
+	}
+	return all
+}
+
+// checkStatus compares what the kernel says of the process.
+func checkStatus(t *testing.T, s *suite, got report.Kernel) {
+	t.Helper()
+	const noCapability = "0000000000000000"
+	want := map[string]string{
+		"CapInh": noCapability, "CapPrm": noCapability, "CapEff": noCapability, "CapBnd": noCapability, "CapAmb": noCapability,
+		"NoNewPrivs": "1",
+	}
+	if s.Seccomp {
+		want["Seccomp"] = "2"
+	}
+	for key, value := range want {
+		if got.Status[key] != value {
+			t.Errorf("%s is %q, want %q", key, got.Status[key], value)
+		}
+	}
+	if got.PID != 1 {
+		t.Errorf("pid %d, want 1: the engine put something before it", got.PID)
+	}
+	for _, group := range got.Groups {
+		if group != gid {
+			t.Errorf("supplementary group %d", group)
+		}
+	}
+	if diff := cmp.Diff([]string{"lo"}, got.Interfaces); diff != "" {
+		t.Errorf("interfaces (-want +got):\n%s", diff)
+	}
+	if got.Core != [2]uint64{0, 0} || got.OpenFiles != [2]uint64{256, 256} {
+		t.Errorf("core %v, open files %v", got.Core, got.OpenFiles)
+	}
+}
+
+func systemCalls(t *testing.T, s *suite) {
+	if !s.Seccomp {
+		t.Skip("the runtime has system calls of its own")
+	}
+	var got map[string]string
+	s.ask(t, s.spec("syscalls"), &got)
+	refused := []string{
+		"io_uring_setup", "ptrace", "process_vm_readv", "bpf", "keyctl", "add_key", "userfaultfd", "perf_event_open",
+		"splice", "tee", "vmsplice", "memfd_secret", "unshare", "setns", "personality", "shmget", "mq_open",
+		"open_by_handle_at", "mount", "clone NEWUSER",
+		"socket ALG", "socket VSOCK", "socket PACKET", "socket NETLINK_AUDIT", "socketpair TIPC",
+	}
+	for _, name := range refused {
+		if got[name] != "EPERM" {
+			t.Errorf("%s: %q, want EPERM", name, got[name])
+		}
+	}
+	for name, want := range map[string]string{
+		"clone3":      "ENOSYS", // so that libc falls back
+		"socket ICMP": "EACCES", // the socket passes, the group range does not
+	} {
+		if got[name] != want {
+			t.Errorf("%s: %q, want %s", name, got[name], want)
+		}
+	}
+	allowed := []string{
+		"getcpu", "mlock2", "seccomp", "landlock_create_ruleset", "memfd_create", "clone",
+		"socket UNIX", "socket INET", "socket INET6", "socket NETLINK_ROUTE", "socketpair UNIX",
+	}
+	for _, name := range allowed {
+		if result, made := got[name]; !made || result == "EPERM" {
+			t.Errorf("%s: %q, want it to pass the filter", name, result)
+		}
+	}
+}
+
+var limitRows = []row{
+	{"memory", true, func(t *testing.T, s *suite) {
+		exit, out := s.run(t, s.spec("eat", strconv.Itoa(256<<20)))
+		if exit.Code != 137 || !exit.OOMKilled {
+			t.Errorf("exit %+v, output %q, want an OOM kill", exit, out)
+		}
+		if got := s.list(t, s.ctx(t)); len(got) != 1 || !got[0].Exit.OOMKilled {
+			t.Errorf("listed as %+v", got)
+		}
+		if exit, out := s.run(t, s.spec("eat", strconv.Itoa(16<<20))); exit.Code != 0 || exit.OOMKilled {
+			t.Errorf("within the limit: exit %+v, output %q", exit, out)
+		}
+	}},
+	{"pids", true, func(t *testing.T, s *suite) {
+		spec := s.spec("spawn", "200")
+		got := s.attempt(t, spec)
+		if got.Error != "EAGAIN" || got.Count >= spec.Limits.PIDs {
+			t.Errorf("%+v, want fewer than %d processes", got, spec.Limits.PIDs)
+		}
+	}},
+	{"open files", true, func(t *testing.T, s *suite) {
+		spec := s.spec("open", "1000")
+		got := s.attempt(t, spec)
+		if got.Error != "EMFILE" || got.Count >= spec.Limits.OpenFiles {
+			t.Errorf("%+v, want fewer than %d files", got, spec.Limits.OpenFiles)
+		}
+	}},
+	{"tmpfs size", true, func(t *testing.T, s *suite) {
+		spec := s.spec("fill", "/tmp/full")
+		spec.Tmpfs[0].Size = 8 << 20
+		got := s.attempt(t, spec)
+		if got.Error != "ENOSPC" || got.Count > spec.Tmpfs[0].Size || got.Count < spec.Tmpfs[0].Size/2 {
+			t.Errorf("%+v, want %d bytes and ENOSPC", got, spec.Tmpfs[0].Size)
+		}
+	}},
+	{"tmpfs noexec", true, func(t *testing.T, s *suite) {
+		s.wantAttempt(t, "EACCES", s.spec("exec", "/tmp/program"))
+	}},
+	{"tmpfs mount options", true, func(t *testing.T, s *suite) {
+		var got report.Kernel
+		s.ask(t, s.spec("sandbox"), &got)
+		wantMount(t, got, "/tmp", "tmpfs", "rw", "nosuid", "nodev", "noexec")
+	}},
+}
+
+var mountRows = []row{
+	{"read-only", true, func(t *testing.T, s *suite) {
+		dir := directory(t)
+		writeFile(t, filepath.Join(dir, "data"), "from the host")
+		mount := sandbox.Mount{Source: dir, Target: "/granted", ReadOnly: true}
+		if got := s.attempt(t, s.with(mount, "read", "/granted/data")); got.Text != "from the host" {
+			t.Errorf("%+v", got)
+		}
+		s.wantAttempt(t, "EROFS", s.with(mount, "create", "/granted/new"))
+	}},
+	{"read-write", true, func(t *testing.T, s *suite) {
+		dir := directory(t)
+		s.wantAttempt(t, "", s.with(sandbox.Mount{Source: dir, Target: "/granted"}, "create", "/granted/new"))
+		got, err := os.ReadFile(filepath.Join(dir, "new"))
+		if err != nil || string(got) != "written\n" {
+			t.Errorf("on the host: %q, %v", got, err)
+		}
+	}},
+	{"noexec", true, func(t *testing.T, s *suite) {
+		info, err := s.Engine.Info(s.ctx(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !info.MountFlags {
+			t.Skip("the engine leaves the flag to the source")
+		}
+		s.wantAttempt(t, "EACCES", s.with(sandbox.Mount{Source: directory(t), Target: "/granted", NoExec: true}, "exec", "/granted/program"))
+	}},
+	{"engine's own files give way", true, func(t *testing.T, s *suite) {
+		dir := directory(t)
+		spec := s.spec()
+		targets := []string{"/etc/hosts", "/etc/resolv.conf", "/etc/passwd", "/etc/group", "/etc/hostname"}
+		for _, target := range targets {
+			source := writeFile(t, filepath.Join(dir, filepath.Base(target)), "ours: "+target)
+			spec.Mounts = append(spec.Mounts, sandbox.Mount{Source: source, Target: target, ReadOnly: true})
+		}
+		spec.Args = append([]string{"/probe", "sandbox"}, targets...)
+		var got report.Kernel
+		s.ask(t, spec, &got)
+		for _, target := range targets {
+			if got.Files[target] != "ours: "+target {
+				t.Errorf("%s holds %q", target, got.Files[target])
+			}
+			wantMount(t, got, target, "", "ro")
+		}
+	}},
+	{"propagation is private", true, func(t *testing.T, s *suite) {
+		var got report.Kernel
+		s.ask(t, s.with(sandbox.Mount{Source: directory(t), Target: "/granted"}, "sandbox", "/proc/self/mountinfo"), &got)
+		for _, line := range strings.Split(got.Files["/proc/self/mountinfo"], "\n") {
+			if strings.Contains(line, " /granted ") && (strings.Contains(line, "shared:") || strings.Contains(line, "master:")) {
+				t.Errorf("not private: %s", line)
+			}
+		}
+	}},
+	{"sealed image", true, sealedImage},
+}
+
+func (s *suite) with(m sandbox.Mount, args ...string) sandbox.Spec {
+	spec := s.spec(args...)
+	spec.Mounts = append(spec.Mounts, m)
+	return spec
+}
+
+func (s *suite) attempt(t *testing.T, spec sandbox.Spec) report.Attempt {
+	t.Helper()
+	var got report.Attempt
+	s.ask(t, spec, &got)
+	return got
+}
+
+func (s *suite) wantAttempt(t *testing.T, want string, spec sandbox.Spec) {
+	t.Helper()
+	if got := s.attempt(t, spec); got.Error != want {
+		t.Errorf("%q: %+v, want error %q", spec.Args, got, want)
+	}
+}
+
+// wantMount asserts a mount by target, type (unless empty) and options.
+func wantMount(t *testing.T, got report.Kernel, target, kind string, options ...string) {
+	t.Helper()
+	for _, m := range got.Mounts {
+		if m.Target != target {
+			continue
+		}
+		for _, option := range options {
+			if !slices.Contains(m.Options, option) {
+				t.Errorf("mount %s has options %q, without %s", target, m.Options, option)
+			}
+		}
+		if kind != "" && m.Type != kind {
+			t.Errorf("mount %s is a %s, want %s", target, m.Type, kind)
+		}
+		return
+	}
+	t.Errorf("nothing is mounted on %s", target)
+}
