@@ -119,13 +119,16 @@ func (e Entry) validate() error {
 func (x Index) Write(dir string) error {
 	b, err := json.MarshalIndent(x, "", "  ")
 	if err != nil {
-		return fmt.Errorf("cannot write the image index: %w", err)
+		return fmt.Errorf("cannot write the image index: %w: %w", err, errdefs.ErrUnknown)
 	}
 	path := filepath.Join(dir, IndexFile)
 	if err := os.WriteFile(path+".new", append(b, '\n'), 0o644); err != nil {
-		return fmt.Errorf("cannot write the image index: %w", err)
+		return fmt.Errorf("cannot write the image index: %w: %w", err, errdefs.ErrUnknown)
 	}
-	return os.Rename(path+".new", path)
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("cannot write the image index: %w: %w", err, errdefs.ErrUnknown)
+	}
+	return nil
 }
 
 // Finder finds the files of images whose digests are known.

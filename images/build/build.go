@@ -135,7 +135,7 @@ func checkStatic(program []byte, machine elf.Machine) error {
 // lists what is not there.
 func save(o Options, base, install v1.Image) (Result, error) {
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
-		return Result{}, fmt.Errorf("cannot make the output directory: %w", err)
+		return Result{}, fmt.Errorf("cannot make the output directory: %w: %w", err, errdefs.ErrUnknown)
 	}
 	var result Result
 	var err error

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -37,13 +38,13 @@ func assemble(o Options, parts []part) (v1.Image, error) {
 	}
 	image, err := mutate.ConfigFile(empty.Image, config)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the image: %w", err)
+		return nil, fmt.Errorf("cannot make the image: %w: %w", err, errdefs.ErrUnknown)
 	}
 	var layers []mutate.Addendum
 	for _, part := range parts {
 		layer, err := newLayer(part.tree, o.Lock.Created)
 		if err != nil {
-			return nil, fmt.Errorf("cannot make the layer of %s: %w", part.title, err)
+			return nil, fmt.Errorf("cannot make the layer of %s: %w: %w", part.title, err, errdefs.ErrUnknown)
 		}
 		layers = append(layers, mutate.Addendum{
 			Layer:   layer,
@@ -52,7 +53,7 @@ func assemble(o Options, parts []part) (v1.Image, error) {
 	}
 	image, err = mutate.Append(image, layers...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the image: %w", err)
+		return nil, fmt.Errorf("cannot make the image: %w: %w", err, errdefs.ErrUnknown)
 	}
 	return image, nil
 }
@@ -63,28 +64,28 @@ func assemble(o Options, parts []part) (v1.Image, error) {
 func writeArchive(o Options, n images.Name, image v1.Image) (images.Entry, error) {
 	digest, err := image.ConfigName()
 	if err != nil {
-		return images.Entry{}, fmt.Errorf("cannot name the image: %w", err)
+		return images.Entry{}, fmt.Errorf("cannot name the image: %w: %w", err, errdefs.ErrUnknown)
 	}
 	tag, err := name.NewTag(fmt.Sprintf("ocmt-%s:%s", n, digest.Hex[:12]))
 	if err != nil {
-		return images.Entry{}, fmt.Errorf("cannot name the image: %w", err)
+		return images.Entry{}, fmt.Errorf("cannot name the image: %w: %w", err, errdefs.ErrUnknown)
 	}
 	path := archivePath(o, n)
 	f, err := os.Create(path + ".new")
 	if err != nil {
-		return images.Entry{}, fmt.Errorf("cannot write the image: %w", err)
+		return images.Entry{}, fmt.Errorf("cannot write the image: %w: %w", err, errdefs.ErrUnknown)
 	}
 	defer os.Remove(f.Name())
 	err = tarball.Write(tag, image, f)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return images.Entry{}, fmt.Errorf("cannot write the image: %w", err)
+		return images.Entry{}, fmt.Errorf("cannot write the image: %w: %w", err, errdefs.ErrUnknown)
 	}
 	info, err := os.Stat(f.Name())
 	if err != nil {
-		return images.Entry{}, fmt.Errorf("cannot write the image: %w", err)
+		return images.Entry{}, fmt.Errorf("cannot write the image: %w: %w", err, errdefs.ErrUnknown)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return images.Entry{}, fmt.Errorf("cannot write the image: %w", err)
+		return images.Entry{}, fmt.Errorf("cannot write the image: %w: %w", err, errdefs.ErrUnknown)
 	}
 	return images.Entry{Digest: digest.String(), File: archiveName(n, o.Arch), Size: info.Size()}, nil
 }

@@ -79,9 +79,12 @@ func parseLock(b []byte) (*Lock, error) {
 func (l *Lock) Write(path string) error {
 	b, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {
-		return fmt.Errorf("cannot write the lock file: %w", err)
+		return fmt.Errorf("cannot write the lock file: %w: %w", err, errdefs.ErrUnknown)
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
+	if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("cannot write the lock file: %w: %w", err, errdefs.ErrUnknown)
+	}
+	return nil
 }
 
 func (l *Lock) validate() error {

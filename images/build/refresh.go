@@ -180,11 +180,11 @@ func parseRelease(text []byte, codename string, now time.Time) (release, error) 
 		if len(fields) != 3 {
 			continue
 		}
-		size, err := strconv.ParseInt(fields[1], 10, 64)
+		size, err := strconv.ParseUint(fields[1], 10, 63)
 		if err != nil {
 			return release{}, fmt.Errorf("its Release file has a size %q: %w", fields[1], errdefs.ErrInvalidArgument)
 		}
-		r.files[fields[2]] = fetch.File{Size: size, Sum: fetch.SHA256(fields[0])}
+		r.files[fields[2]] = fetch.File{Size: int64(size), Sum: fetch.SHA256(fields[0])}
 	}
 	return r, nil
 }

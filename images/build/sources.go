@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -67,13 +68,18 @@ func registry(getenv func(string) string, npmrc string) string {
 	if err != nil {
 		return DefaultRegistry
 	}
+	return cmp.Or(npmrcRegistry(b), DefaultRegistry)
+}
+
+// npmrcRegistry is the registry that an npmrc file names, or "".
+func npmrcRegistry(b []byte) string {
 	for line := range strings.Lines(string(b)) {
 		key, value, ok := strings.Cut(line, "=")
 		if ok && strings.TrimSpace(key) == "registry" {
 			return strings.TrimRight(strings.Trim(strings.TrimSpace(value), `"'`), "/")
 		}
 	}
-	return DefaultRegistry
+	return ""
 }
 
 func (s *Sources) mirrors(archive deb.Archive) []string {
@@ -115,10 +121,11 @@ func escapePath(p string) string {
 	return strings.Join(parts, "/")
 }
 
-// hinted adds what to do when a locked version is gone.
+// hinted adds what to do when a locked version is gone, which a mirror says and
+// an archive of snapshots that cannot be reached leaves open.
 func hinted(err error) error {
-	if errdefs.IsNotFound(err) {
-		return fmt.Errorf("%w; the lock may be too old, rewrite it with `%s`", err, RefreshCommand)
+	if errdefs.IsNotFound(err) || errdefs.IsUnavailable(err) {
+		return fmt.Errorf("%w; when the locked version is gone, rewrite the lock with `%s`", err, RefreshCommand)
 	}
 	return err
 }

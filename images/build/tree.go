@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
@@ -60,10 +61,10 @@ func (t tree) writeTo(w io.Writer, modTime time.Time) error {
 			header.Name += "/"
 		}
 		if err := archive.WriteHeader(header); err != nil {
-			return fmt.Errorf("cannot write %s: %w", name, err)
+			return fmt.Errorf("cannot write %s: %w: %w", name, err, errdefs.ErrUnknown)
 		}
 		if _, err := archive.Write(e.data); err != nil {
-			return fmt.Errorf("cannot write %s: %w", name, err)
+			return fmt.Errorf("cannot write %s: %w: %w", name, err, errdefs.ErrUnknown)
 		}
 	}
 	return archive.Close()

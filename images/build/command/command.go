@@ -5,6 +5,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,8 +28,11 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&c.options.Runner, "runner", "", "`path` of the bundled runner")
 	flags.StringVar(&c.options.Out, "out", "", "`directory` for the images and "+images.IndexFile)
 	flags.StringVar(&c.lock, "lock", "images/lock.json", "`path` of the lock file")
+	flags.BoolVar(&c.ldflags, "print-ldflags", false, "print the linker flags that tell ocmt the digests, and nothing else")
 	flags.BoolVar(&c.refresh, "refresh-lock", false, "rewrite the lock file with the current versions and build nothing")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
 		return 2
 	}
 	if err := c.check(flags.NArg()); err != nil {
@@ -45,6 +49,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 type settings struct {
 	options build.Options
 	lock    string
+	ldflags bool
 	refresh bool
 }
 
@@ -74,10 +79,20 @@ func (c *settings) run(ctx context.Context, stdout io.Writer, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
+	if c.ldflags {
+		fmt.Fprintln(stdout, linkerFlags(result))
+		return nil
+	}
 	for _, e := range []images.Entry{result.Base, result.Install} {
 		fmt.Fprintf(stdout, "%s %s %d bytes\n", e.File, e.Digest, e.Size)
 	}
 	return nil
+}
+
+// linkerFlags sets the variables of package images.
+func linkerFlags(r build.Result) string {
+	const pkg = "github.com/ocmt/ocmt/images"
+	return fmt.Sprintf("-X %s.BaseDigest=%s -X %s.InstallDigest=%s", pkg, r.Base.Digest, pkg, r.Install.Digest)
 }
 
 func (c *settings) refreshLock(ctx context.Context, stdout io.Writer) error {

@@ -53,7 +53,7 @@ func walk(members map[string][]byte, name string, visit func(*tar.Header, io.Rea
 		}
 		r, err := unpack(b, ext)
 		if err != nil {
-			return fmt.Errorf("cannot read %s%s: %w", name, ext, err)
+			return fmt.Errorf("cannot read %s%s: %w: %w", name, ext, err, errdefs.ErrInvalidArgument)
 		}
 		defer r.Close()
 		if err := walkTar(r, visit); err != nil {
@@ -72,7 +72,7 @@ func walkTar(r io.Reader, visit func(*tar.Header, io.Reader) error) error {
 			return nil
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 		}
 		if err := visit(header, archive); err != nil {
 			return err

@@ -169,18 +169,21 @@ func (f *Fetcher) client() *http.Client {
 // store puts b at path in one step, so that no reader sees half of it.
 func store(path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("cannot make the cache: %w", err)
+		return fmt.Errorf("cannot make the cache: %w: %w", err, errdefs.ErrUnknown)
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
-		return fmt.Errorf("cannot write to the cache: %w", err)
+		return fmt.Errorf("cannot write to the cache: %w: %w", err, errdefs.ErrUnknown)
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.Write(b)
 	if err := errors.Join(err, tmp.Close()); err != nil {
-		return fmt.Errorf("cannot write to the cache: %w", err)
+		return fmt.Errorf("cannot write to the cache: %w: %w", err, errdefs.ErrUnknown)
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return fmt.Errorf("cannot write to the cache: %w: %w", err, errdefs.ErrUnknown)
+	}
+	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
