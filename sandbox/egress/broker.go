@@ -89,6 +89,9 @@ const (
 	turnAwayPause = 10 * time.Millisecond
 	// acceptPause is how long a broker waits when the host has no descriptors.
 	acceptPause = 100 * time.Millisecond
+	// drainMax is how much of a refused client's bytes is read, so that it can
+	// read the answer.
+	drainMax = 64 << 10
 	// writeTimeout bounds writing a line to a client that does not read.
 	writeTimeout = 10 * time.Second
 )
@@ -223,7 +226,7 @@ func deny(conn net.Conn, d denial) {
 func drain(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		conn.SetReadDeadline(time.Now().Add(turnAwayPause))
-		_, _ = io.CopyN(io.Discard, conn, link.MaxLine)
+		_, _ = io.CopyN(io.Discard, conn, drainMax)
 	}
 }
 

@@ -1,0 +1,276 @@
+package forward
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/ocmt/ocmt/sandbox/egress/link"
+)
+
+var granted = table{"api.example.test": netip.MustParseAddr("127.1.2.3"), "localhost": loopback}
+
+func query(t testing.TB, name string, qtype dnsmessage.Type, class dnsmessage.Class) []byte {
+	t.Helper()
+	m := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: 4711, RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name), Type: qtype, Class: class}},
+	}
+	packed, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packed
+}
+
+func TestAnswer(t *testing.T) {
+	const https, svcb = dnsmessage.Type(65), dnsmessage.Type(64)
+	tests := []struct {
+		name  string
+		qtype dnsmessage.Type
+		class dnsmessage.Class
+		rcode dnsmessage.RCode
+		addr  string
+	}{
+		{"api.example.test.", dnsmessage.TypeA, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, "127.1.2.3"},
+		{"aPi.ExAmple.Test.", dnsmessage.TypeA, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, "127.1.2.3"},
+		{"localhost.", dnsmessage.TypeA, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, "127.0.0.1"},
+		{"api.example.test.", dnsmessage.TypeAAAA, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, ""},
+		{"api.example.test.", dnsmessage.TypeTXT, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, ""},
+		{"api.example.test.", dnsmessage.TypeALL, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, ""},
+		{"api.example.test.", https, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, ""},
+		{"api.example.test.", svcb, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, ""},
+		{"other.example.test.", dnsmessage.TypeA, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{"a.api.example.test.", dnsmessage.TypeA, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{"example.test.", dnsmessage.TypeA, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{"c2VjcmV0.evil.test.", dnsmessage.TypeTXT, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{".", dnsmessage.TypeNS, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{"api.example.test.", dnsmessage.TypeA, dnsmessage.ClassCHAOS, dnsmessage.RCodeRefused, ""},
+	}
+	for _, tt := range tests {
+		var got dnsmessage.Message
+		if err := got.Unpack(granted.answer(query(t, tt.name, tt.qtype, tt.class))); err != nil {
+			t.Errorf("%s %v: %v", tt.name, tt.qtype, err)
+			continue
+		}
+		if got.ID != 4711 || !got.Response || !got.RecursionDesired || got.RCode != tt.rcode {
+			t.Errorf("%s %v: header %+v, want %v", tt.name, tt.qtype, got.Header, tt.rcode)
+		}
+		if len(got.Questions) != 1 || got.Questions[0].Name.String() != tt.name {
+			t.Errorf("%s %v: the question came back as %v", tt.name, tt.qtype, got.Questions)
+		}
+		if addr := firstA(got); addr != tt.addr || len(got.Answers) > 1 {
+			t.Errorf("%s %v: answers %v, want %q", tt.name, tt.qtype, got.Answers, tt.addr)
+		}
+	}
+}
+
+func firstA(m dnsmessage.Message) string {
+	for _, r := range m.Answers {
+		if a, ok := r.Body.(*dnsmessage.AResource); ok {
+			return netip.AddrFrom4(a.A).String()
+		}
+	}
+	return ""
+}
+
+func TestAnswerOddQueries(t *testing.T) {
+	good := query(t, "api.example.test.", dnsmessage.TypeA, dnsmessage.ClassINET)
+	edit := func(at int, value byte) []byte {
+		q := bytes.Clone(good)
+		q[at] = value
+		return q
+	}
+	two := append(edit(5, 2), good[12:]...)
+	tests := map[string]struct {
+		query []byte
+		rcode dnsmessage.RCode
+		none  bool
+	}{
+		"empty":         {nil, 0, true},
+		"cut header":    {good[:11], 0, true},
+		"a response":    {edit(2, good[2]|0x80), 0, true},
+		"an update":     {edit(2, 5<<3), dnsmessage.RCodeNotImplemented, false},
+		"no question":   {edit(5, 0), dnsmessage.RCodeFormatError, false},
+		"two questions": {two, dnsmessage.RCodeFormatError, false},
+		"cut question":  {good[:20], dnsmessage.RCodeFormatError, false},
+		"pointer loop":  {append(bytes.Clone(good[:12]), 0xc0, 12, 0, 1, 0, 1), dnsmessage.RCodeFormatError, false},
+	}
+	for name, tt := range tests {
+		reply := granted.answer(tt.query)
+		if tt.none {
+			if reply != nil {
+				t.Errorf("%s is answered by %x", name, reply)
+			}
+			continue
+		}
+		var got dnsmessage.Message
+		if err := got.Unpack(reply); err != nil || got.RCode != tt.rcode || len(got.Answers) != 0 {
+			t.Errorf("%s is answered by %+v, %v, want %v", name, got.Header, err, tt.rcode)
+		}
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add(query(f, "api.example.test.", dnsmessage.TypeA, dnsmessage.ClassINET))
+	f.Add(query(f, "x.test.", dnsmessage.TypeTXT, dnsmessage.ClassCHAOS))
+	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		reply := granted.answer(data)
+		if reply == nil {
+			return
+		}
+		var m dnsmessage.Message
+		if err := m.Unpack(reply); err != nil {
+			t.Fatalf("the reply cannot be read: %v", err)
+		}
+		if !m.Response || m.ID != binary.BigEndian.Uint16(data) || len(reply) > 1232 {
+			t.Errorf("reply %+v of %d bytes", m.Header, len(reply))
+		}
+		if a := firstA(m); a != "" {
+			name := strings.ToLower(strings.TrimSuffix(m.Questions[0].Name.String(), "."))
+			if granted[name].String() != a {
+				t.Errorf("%q was answered by %s", name, a)
+			}
+		}
+	})
+}
+
+func TestNameServer(t *testing.T) {
+	s, err := startNameServer(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), granted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	good := query(t, "api.example.test.", dnsmessage.TypeA, dnsmessage.ClassINET)
+	check := func(reply []byte, via string) {
+		t.Helper()
+		var m dnsmessage.Message
+		if err := m.Unpack(reply); err != nil || firstA(m) != "127.1.2.3" {
+			t.Errorf("%s: %v, %v", via, m.Answers, err)
+		}
+	}
+
+	udp, err := net.Dial("udp", s.udp.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	udp.SetDeadline(time.Now().Add(10 * time.Second))
+	for _, junk := range [][]byte{{}, {1}, bytes.Repeat([]byte{0xff}, 8000), good} {
+		if _, err := udp.Write(junk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 1500)
+	n, err := udp.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(buf[:n], "udp")
+
+	tcp, err := net.Dial("tcp", s.tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	tcp.SetDeadline(time.Now().Add(10 * time.Second))
+	for range 2 { // several queries on one connection
+		if _, err := tcp.Write(append([]byte{0, byte(len(good))}, good...)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(tcp, buf[:2]); err != nil {
+			t.Fatal(err)
+		}
+		n := int(binary.BigEndian.Uint16(buf))
+		if _, err := io.ReadFull(tcp, buf[:n]); err != nil {
+			t.Fatal(err)
+		}
+		check(buf[:n], "tcp")
+	}
+	if _, err := tcp.Write([]byte{0xff, 0xff}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tcp.Read(buf); err == nil {
+		t.Error("a query of 65535 bytes was awaited")
+	}
+}
+
+// TestNameServerConnections opens more connections than are served at once.
+func TestNameServerConnections(t *testing.T) {
+	s, err := startNameServer(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), granted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	var conns []net.Conn
+	for range maxDNSConns + 1 {
+		conn, err := net.Dial("tcp", s.tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	last := conns[maxDNSConns]
+	last.SetDeadline(time.Now().Add(dnsIdle - time.Second))
+	if _, err := last.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Errorf("connection %d: %v, want it closed", maxDNSConns+1, err)
+	}
+}
+
+func isTimeout(err error) bool {
+	n, ok := err.(net.Error)
+	return ok && n.Timeout()
+}
+
+func TestAssign(t *testing.T) {
+	grants := func(hosts ...string) (g []link.Grant) {
+		for _, h := range hosts {
+			g = append(g, link.Grant{Host: h, Port: 443})
+		}
+		return g
+	}
+	first := assign(nil, grants("b.test", "a.test", "localhost", "127.0.0.1", "a.test"))
+	if len(first) != 4 || first["localhost"] != loopback || first["127.0.0.1"] != loopback {
+		t.Errorf("assigned %v", first)
+	}
+	again := assign(nil, grants("a.test"))
+	later := assign(first, grants("c.test", "a.test"))
+	if again["a.test"] != first["a.test"] || later["a.test"] != first["a.test"] {
+		t.Errorf("a.test has %v, %v and %v", first["a.test"], again["a.test"], later["a.test"])
+	}
+	if _, ok := later["b.test"]; ok {
+		t.Error("a host that is not granted any more keeps its address")
+	}
+}
+
+// TestAssignCollisions grants so many hosts that hashes collide.
+func TestAssignCollisions(t *testing.T) {
+	var grants []link.Grant
+	for i := range link.MaxGrants {
+		grants = append(grants, link.Grant{Host: strings.Repeat("a", i%50+1) + string(rune('a'+i/50)) + ".test", Port: 443})
+	}
+	got := assign(nil, grants)
+	seen := map[netip.Addr]string{}
+	inside := netip.MustParsePrefix("127.1.0.0/16")
+	for host, addr := range got {
+		if other, twice := seen[addr]; twice {
+			t.Errorf("%s and %s share %s", host, other, addr)
+		}
+		if seen[addr] = host; !inside.Contains(addr) {
+			t.Errorf("%s has %s", host, addr)
+		}
+	}
+	used := map[netip.Addr]bool{free("a.test", nil): true}
+	if a := free("a.test", used); used[a] {
+		t.Error("an address in use was given out")
+	}
+}
