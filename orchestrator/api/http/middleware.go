@@ -1,0 +1,173 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ocmt/ocmt/orchestrator/fault"
+)
+
+// Bounds of slow clients.
+const (
+	writeTimeout  = 30 * time.Second // for each write of an answer
+	bodyTimeout   = 30 * time.Second // for a whole JSON body
+	uploadTimeout = 10 * time.Minute // for a whole upload
+)
+
+// requestIDHeader carries the id by which the log names a request. A caller
+// may choose it.
+const requestIDHeader = "X-Request-Id"
+
+var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// observe gives every request an id and an entry in the log, and keeps a
+// handler's panic from ending more than its request.
+func observe(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(inner http.ResponseWriter, r *http.Request) {
+		started := time.Now()
+		id := r.Header.Get(requestIDHeader)
+		if !requestID.MatchString(id) {
+			id = rand.Text()
+		}
+		w := &responseWriter{ResponseWriter: inner, control: http.NewResponseController(inner)}
+		w.Header().Set(requestIDHeader, id)
+		defer func() {
+			p := recover()
+			if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the very value is the signal
+				log.Error("handler panicked", "request_id", id, "method", r.Method, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
+				if w.status == 0 {
+					writeError(w, fault.New(errdefs.ErrInternal, "internal", "cannot answer the request: a fault in ocmt").
+						WithHint("the daemon's log has it as request %s", id))
+					p = nil
+				}
+			}
+			log.Debug("request", "request_id", id, "method", r.Method, "route", r.Pattern, "path", r.URL.Path,
+				"status", w.status, "bytes", w.bytes, "duration_ms", time.Since(started).Milliseconds())
+			if p != nil {
+				panic(http.ErrAbortHandler) // the answer is cut off, and the client sees it
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// responseWriter bounds the time of every write and counts.
+type responseWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	status  int
+	bytes   int64
+}
+
+// Unwrap is for http.ResponseController.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader notes the status.
+func (w *responseWriter) WriteHeader(status int) {
+	w.status = status
+	w.setDeadline()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write writes p within writeTimeout.
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.setDeadline()
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// setDeadline ignores writers that know no deadlines: those of tests.
+func (w *responseWriter) setDeadline() {
+	w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) //nolint:errcheck // see above
+}
+
+// timedBody reads a body that must be complete by a deadline. The deadline is
+// taken back at the end, since it would otherwise cut off a handler that runs
+// for longer than its body took.
+type timedBody struct {
+	io.Reader
+	deadline time.Time
+	set      func(time.Time) error
+}
+
+// Read reads before the deadline.
+func (b *timedBody) Read(p []byte) (int, error) {
+	if err := b.set(b.deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	n, err := b.Reader.Read(p)
+	if err != nil {
+		b.set(time.Time{}) //nolint:errcheck // a connection without a deadline needs none taken back
+	}
+	return n, err
+}
+
+// requestContext is huma's context with a bounded body, and with our statuses
+// for the requests that huma refuses.
+type requestContext struct {
+	humaContext
+	body io.Reader
+}
+
+// humaContext has a name of its own, since huma.Context has a method Context.
+type humaContext = huma.Context
+
+// Unwrap is for humago.Unwrap.
+func (c *requestContext) Unwrap() huma.Context { return c.humaContext }
+
+// BodyReader returns the bounded body.
+func (c *requestContext) BodyReader() io.Reader { return c.body }
+
+// SetHeader keeps our content type, also for the errors that huma makes.
+func (c *requestContext) SetHeader(name, value string) {
+	if name == "Content-Type" && value == "application/problem+json" {
+		value = "application/json"
+	}
+	c.humaContext.SetHeader(name, value)
+}
+
+// SetStatus sets our status for huma's.
+func (c *requestContext) SetStatus(status int) { c.humaContext.SetStatus(refusedStatus(status)) }
+
+func boundBody(timeout time.Duration) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		next(&requestContext{ctx, &timedBody{ctx.BodyReader(), time.Now().Add(timeout), ctx.SetReadDeadline}})
+	}
+}
+
+// handle registers an operation. Its errors become v1.Errors.
+func handle[I, O any](routes huma.API, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
+	timeout := op.BodyReadTimeout
+	if timeout == 0 {
+		timeout = bodyTimeout
+	}
+	op.Middlewares = huma.Middlewares{boundBody(timeout)}
+	op.BodyReadTimeout = -1 // ours, not huma's, which is never taken back
+	if op.Responses == nil {
+		op.Responses = make(map[string]*huma.Response)
+	}
+	for status, response := range errorResponse(routes) {
+		op.Responses[status] = response
+	}
+	huma.Register(routes, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, newAPIError(err)
+		}
+		return out, nil
+	})
+}

@@ -1,0 +1,192 @@
+// Package v1 holds the JSON types of the API's first version. The OpenAPI
+// document is generated from them. Within version 1 fields are added, never
+// removed or given another meaning; a reader ignores what it does not know.
+package v1
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Bounds of requests, bytes.
+const (
+	MaxCallBody   = 8 << 20   // of a tool call's request
+	MaxUploadBody = 512 << 20 // of an uploaded package
+)
+
+// Version says what answers.
+type Version struct {
+	Version string `json:"version" doc:"release of ocmt" example:"0.1.0"`
+	API     string `json:"api" doc:"version of the API" example:"v1"`
+	Go      string `json:"go" doc:"Go release it was built with" example:"go1.26.0"`
+	OS      string `json:"os" example:"linux"`
+	Arch    string `json:"arch" example:"amd64"`
+}
+
+// Status is the state of the daemon and of the plugins that were asked for.
+type Status struct {
+	Version   Version   `json:"version"`
+	PID       int       `json:"pid"`
+	StartedAt time.Time `json:"startedAt"`
+	Home      string    `json:"home" doc:"directory with the configuration and the store"`
+	Engine    Engine    `json:"engine"`
+	Image     string    `json:"image" doc:"digest of the base image" example:"sha256:..."`
+	Plugins   []Plugin  `json:"plugins" nullable:"false"`
+	Notes     []string  `json:"notes,omitempty" nullable:"false" doc:"what an operator should know, for example what is weaker on this host"`
+}
+
+// Engine is what runs the containers.
+type Engine struct {
+	Name    string `json:"name" example:"docker"`
+	Version string `json:"version" example:"20.10.24"`
+	Runtime string `json:"runtime" doc:"OCI runtime" example:"runc"`
+}
+
+// Plugin is an installed plugin in short.
+type Plugin struct {
+	Tenant      string `json:"tenant" example:"default"`
+	ID          string `json:"id" example:"kitchen-sink"`
+	Name        string `json:"name" doc:"package name" example:"@openclaw/kitchen-sink"`
+	Version     string `json:"version" example:"0.3.0"`
+	Description string `json:"description,omitempty"`
+	Source      string `json:"source" enum:"npm,path,archive"`
+	Spec        string `json:"spec" doc:"what was asked for when it was installed"`
+	Enabled     bool   `json:"enabled"`
+	State       string `json:"state" doc:"the supervisor's state" example:"ready"`
+	Reason      string `json:"reason,omitempty" doc:"why it is in that state, where that is not plain"`
+	Generation  uint64 `json:"generation" doc:"counts the starts, from 1"`
+	Restarts    int    `json:"restarts" doc:"starts after an exit that nobody asked for"`
+	LastExit    *Exit  `json:"lastExit,omitempty"`
+	Tools       int    `json:"tools" doc:"how many tools it registered"`
+}
+
+// Exit is how a generation ended.
+type Exit struct {
+	At     time.Time `json:"at"`
+	Class  string    `json:"class" doc:"clean, error, oom, start failure, probe failure or tamper" example:"error"`
+	Code   int       `json:"code" doc:"exit code, 128+n for signal n"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// PluginDetail is all that is known of an installed plugin.
+type PluginDetail struct {
+	Plugin
+	Digest        string         `json:"digest" doc:"of the sealed payload" example:"sha256:..."`
+	Form          string         `json:"form" enum:"erofs,tree" doc:"how the payload is sealed"`
+	Size          int64          `json:"size" doc:"of the payload, bytes"`
+	Files         int            `json:"files"`
+	Integrity     string         `json:"integrity,omitempty" doc:"of the npm tarball, from the registry"`
+	InstalledAt   time.Time      `json:"installedAt"`
+	ReadySince    *time.Time     `json:"readySince,omitempty"`
+	ToolList      []Tool         `json:"toolList" nullable:"false"`
+	Registrations []Registration `json:"registrations" nullable:"false" doc:"everything but the tools, in order"`
+	Diagnostics   []Diagnostic   `json:"diagnostics,omitempty" nullable:"false"`
+}
+
+// Tool is a tool of a plugin.
+type Tool struct {
+	Tenant      string          `json:"tenant"`
+	Plugin      string          `json:"plugin" doc:"id of the plugin"`
+	Name        string          `json:"name"`
+	Label       string          `json:"label,omitempty"`
+	Description string          `json:"description"`
+	Parameters  json.RawMessage `json:"parameters" doc:"JSON Schema of the parameters"`
+	Optional    bool            `json:"optional,omitempty"`
+}
+
+// Registration is something else that a plugin registered.
+type Registration struct {
+	Kind string `json:"kind" example:"hook"`
+	Name string `json:"name"`
+}
+
+// Diagnostic is something that the author or the operator should know.
+type Diagnostic struct {
+	Level   string `json:"level" enum:"info,warn,error"`
+	Message string `json:"message"`
+}
+
+// PluginList answers a list of plugins.
+type PluginList struct {
+	Plugins []Plugin `json:"plugins" nullable:"false"`
+}
+
+// ToolList answers a list of tools.
+type ToolList struct {
+	Tools []Tool `json:"tools" nullable:"false"`
+}
+
+// Upload names a package that was uploaded. It is kept until an install uses
+// it, or until it expires.
+type Upload struct {
+	ID        string    `json:"id"`
+	Size      int64     `json:"size" doc:"bytes"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// InstallRequest asks for a plugin.
+type InstallRequest struct {
+	Spec   string `json:"spec" minLength:"1" maxLength:"4096" doc:"npm spec; of an upload, the path as a person knows it, which is recorded and never opened"`
+	Source string `json:"source" enum:"npm,path,archive"`
+	Upload string `json:"upload,omitempty" maxLength:"64" doc:"the upload's id; required of path and archive"`
+	Pin    bool   `json:"pin,omitempty" doc:"record the exact version as the spec"`
+	// Confirmed is required of npm and archive.
+	Confirmed bool `json:"confirmed,omitempty" doc:"a person saw the security warning and said yes"`
+}
+
+// Progress is one step of an install.
+type Progress struct {
+	Stage   string `json:"stage" doc:"what is being done" example:"fetch"`
+	Message string `json:"message,omitempty"`
+	Done    int64  `json:"done,omitempty" doc:"of Total, in the stage's unit"`
+	Total   int64  `json:"total,omitempty" doc:"0 if it is not known"`
+	Unit    string `json:"unit,omitempty" enum:"bytes,files,packages"`
+}
+
+// Events of an install's stream of server-sent events: any number of
+// EventProgress, then EventDone or EventError.
+const (
+	EventProgress = "progress" // data: Progress
+	EventDone     = "done"     // data: PluginDetail
+	EventError    = "error"    // data: Error
+)
+
+// Verification answers a verify that found the payload as it was sealed.
+type Verification struct {
+	Digest string  `json:"digest"`
+	Form   string  `json:"form" enum:"erofs,tree"`
+	Size   int64   `json:"size" doc:"bytes read"`
+	Millis float64 `json:"ms" doc:"time it took, ms"`
+}
+
+// LogQuery says which lines of a plugin's log to send.
+type LogQuery struct {
+	Follow   bool
+	Previous bool      // of the generation before
+	Tail     int       // the last lines only; negative: all
+	Since    time.Time // later lines only, if not zero
+}
+
+// CallContext is what the tool is told about the call.
+type CallContext struct {
+	AgentID      string `json:"agentId,omitempty" maxLength:"256"`
+	SessionKey   string `json:"sessionKey,omitempty" maxLength:"512"`
+	SessionID    string `json:"sessionId,omitempty" maxLength:"256"`
+	RunID        string `json:"runId,omitempty" maxLength:"256"`
+	ToolCallID   string `json:"toolCallId,omitempty" maxLength:"256"`
+	SenderID     string `json:"senderId,omitempty" maxLength:"256"`
+	WorkspaceDir string `json:"workspaceDir,omitempty" maxLength:"4096"`
+}
+
+// CallRequest calls a tool.
+type CallRequest struct {
+	Params  json.RawMessage `json:"params,omitempty" doc:"a JSON object that fits the tool's schema; {} if absent"`
+	Context CallContext     `json:"context,omitzero" required:"false"`
+	// TimeoutMillis bounds the whole call.
+	TimeoutMillis int64 `json:"timeoutMs,omitempty" minimum:"0" maximum:"600000" doc:"ms; 30000 if absent"`
+}
+
+// CallResult is what the tool returned.
+type CallResult struct {
+	Result json.RawMessage `json:"result"`
+}
