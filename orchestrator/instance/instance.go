@@ -18,7 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/wire"
@@ -98,7 +97,7 @@ func (in *Instance) Start(ctx context.Context) error {
 		}
 		return in.endedEarly(ctx)
 	case <-ctx.Done():
-		return fault.New(errdefs.ErrDeadlineExceeded, "start_timeout", "plugin %s was not ready in time", in.plan.Key).
+		return fault.New(context.DeadlineExceeded, "start_timeout", "plugin %s was not ready in time", in.plan.Key).
 			WithHint("look at `ocmt plugins logs %s`", in.plan.Key.ID)
 	}
 }

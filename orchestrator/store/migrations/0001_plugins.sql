@@ -35,3 +35,13 @@ CREATE TABLE units (
     PRIMARY KEY (tenant, id),
     FOREIGN KEY (tenant, id) REFERENCES plugins (tenant, id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
+
+-- The user and group id of a plugin's containers: unique on this host, and
+-- never another plugin's afterwards, so that state that was kept is not read
+-- by whoever is installed next.
+CREATE TABLE uids (
+    uid    INTEGER NOT NULL PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    id     TEXT NOT NULL,
+    UNIQUE (tenant, id)
+) STRICT;

@@ -1,0 +1,244 @@
+// Package daemon puts the program together: it opens the home, the store, the
+// engine and the bus, wires supervisor, gateway and installer to them, serves
+// the API, and takes everything down again in reverse. It holds no policy of
+// its own.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ocmt/ocmt/bus"
+	"github.com/ocmt/ocmt/images"
+	"github.com/ocmt/ocmt/orchestrator/engine"
+	"github.com/ocmt/ocmt/orchestrator/gateway"
+	"github.com/ocmt/ocmt/orchestrator/home"
+	"github.com/ocmt/ocmt/orchestrator/install"
+	"github.com/ocmt/ocmt/orchestrator/instance"
+	"github.com/ocmt/ocmt/orchestrator/store"
+	"github.com/ocmt/ocmt/orchestrator/supervisor"
+	"github.com/ocmt/ocmt/sandbox"
+)
+
+// Version is the release, set while linking.
+var Version = "dev"
+
+// shutdownTimeout bounds how long the plugins may take to end when the daemon
+// is asked to.
+const shutdownTimeout = 45 * time.Second
+
+// Options say how to run a daemon. The zero value of each but Home is its
+// default.
+type Options struct {
+	Home      string
+	Socket    string // of the admin API; empty is the home's own
+	Engine    string // see engine.Names
+	Runtime   string // an OCI runtime of the engine
+	BaseImage string // digest of an image of the operator's
+	LogLevel  string // debug, info, warn or error
+	Stderr    io.Writer
+}
+
+// Daemon is a daemon that has everything but does not serve yet. Make it with
+// Open.
+type Daemon struct {
+	opts       Options
+	started    time.Time
+	logger     *slog.Logger
+	home       home.Home
+	store      *store.Store
+	engine     sandbox.Engine
+	info       sandbox.Info
+	image      string
+	bus        *bus.Server
+	factory    *instance.Factory
+	installer  *install.Installer
+	registry   *registry
+	supervisor *supervisor.Supervisor
+	gateway    *gateway.Gateway
+	undo       []func() error // run backwards by Close
+}
+
+// Run serves until ctx ends, and then takes everything down.
+func Run(ctx context.Context, opts Options) error {
+	d, err := Open(ctx, opts)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Serve(ctx), d.Close())
+}
+
+// Open makes a daemon: it takes the home's lock, checks the engine, loads the
+// base image if need be, removes what a killed daemon left, and begins to
+// start the installed plugins. After an error nothing is held.
+func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
+	d := &Daemon{opts: opts, started: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if d.logger, err = newLogger(opts.Stderr, opts.LogLevel); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context) error{
+		d.openHome, d.openEngine, d.openImages, d.openBus, d.recover, d.wire, d.startPlugins,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// Close takes everything down that Open made, in reverse.
+func (d *Daemon) Close() error {
+	var errs []error
+	for i := len(d.undo) - 1; i >= 0; i-- {
+		errs = append(errs, d.undo[i]())
+	}
+	d.undo = nil
+	return errors.Join(errs...)
+}
+
+func (d *Daemon) onClose(f func() error) { d.undo = append(d.undo, f) }
+
+func (d *Daemon) openHome(ctx context.Context) error {
+	h, err := home.Open(d.opts.Home)
+	if err != nil {
+		return err
+	}
+	d.home = h
+	lock, err := lockHome(h.Lock())
+	if err != nil {
+		return err
+	}
+	d.onClose(lock.Close)
+	if d.store, err = store.Open(ctx, h.DB()); err != nil {
+		return err
+	}
+	d.onClose(d.store.Close)
+	return nil
+}
+
+func (d *Daemon) openEngine(ctx context.Context) (err error) {
+	d.engine, d.info, err = engine.Open(ctx, engine.Options{
+		Name: d.opts.Engine, Runtime: d.opts.Runtime,
+		HomeID: d.store.HomeID(), Dir: d.home.Run(), Logger: d.logger,
+	})
+	if err == nil {
+		d.logger.Info("using engine", "engine", d.info.Name, "version", d.info.Version, "runtime", d.runtime())
+	}
+	return err
+}
+
+func (d *Daemon) runtime() string {
+	if d.opts.Runtime != "" {
+		return d.opts.Runtime
+	}
+	return d.info.Runtime
+}
+
+func (d *Daemon) openImages(ctx context.Context) (err error) {
+	if d.image, _, err = imageDigests(d.opts.BaseImage); err != nil {
+		return err
+	}
+	return ensureImage(ctx, d.engine, images.Base, d.image, d.logger)
+}
+
+func (d *Daemon) openBus(context.Context) (err error) {
+	if d.bus, err = bus.New(bus.Options{Logger: d.logger}); err != nil {
+		return err
+	}
+	d.onClose(func() error { d.bus.Shutdown(); return nil })
+	return nil
+}
+
+// wire connects the parts; see the picture in ARCHITECTURE.md.
+func (d *Daemon) wire(ctx context.Context) error {
+	_, installImage, err := imageDigests(d.opts.BaseImage)
+	if err != nil {
+		return err
+	}
+	d.factory = instance.NewFactory(instance.Config{
+		Home: d.home, HomeID: d.store.HomeID(), Engine: d.engine, Info: d.info, Bus: d.bus,
+		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID,
+		EnsureInstallImage: func(ctx context.Context) error {
+			return ensureImage(ctx, d.engine, images.Install, installImage, d.logger)
+		},
+		Logger: d.logger,
+	})
+	if d.registry, err = loadRegistry(ctx, d.home, d.store); err != nil {
+		return err
+	}
+	d.supervisor = supervisor.New(supervisor.Config{
+		Launcher: &launcher{d.registry, d.factory}, Store: d.store, Logger: d.logger,
+	})
+	d.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		return d.supervisor.Shutdown(ctx)
+	})
+	d.gateway = gateway.New(gateway.Config{Plugins: &served{d.registry, d.supervisor}})
+	return d.wireInstaller(ctx)
+}
+
+// startPlugins hands every installed plugin to the supervisor. A plugin whose
+// counters or configuration cannot be read does not keep the others from
+// starting.
+func (d *Daemon) startPlugins(ctx context.Context) error {
+	for _, p := range d.registry.list("") {
+		on, err := d.registry.enabled(p.Key)
+		if err == nil {
+			err = d.supervisor.Add(ctx, p.Key, on)
+		}
+		if err != nil {
+			d.logger.Error("cannot start a plugin", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)
+		}
+	}
+	return nil
+}
+
+// recover removes what a daemon that was killed left on this host: containers
+// with this home's label, mounts below the home, instance files, sockets.
+// Installs under way are rolled back by the installer.
+func (d *Daemon) recover(ctx context.Context) error {
+	left, err := d.engine.List(ctx, map[string]string{sandbox.LabelHome: d.store.HomeID()})
+	if err != nil {
+		return fmt.Errorf("cannot look for containers of an earlier run: %w", err)
+	}
+	for _, c := range left {
+		d.logger.Warn("removing a container of an earlier run", "container", c.ID)
+		if err := d.engine.Remove(ctx, c.ID); err != nil {
+			return fmt.Errorf("cannot remove container %s of an earlier run: %w", c.ID, err)
+		}
+	}
+	if err := unmountBelow(d.home.Instances()); err != nil {
+		return err
+	}
+	for _, dir := range []string{d.home.Instances(), d.home.Sockets()} {
+		if err := emptyDir(dir); err != nil {
+			return fmt.Errorf("cannot clean up after an earlier run: %w", err)
+		}
+	}
+	return nil
+}
+
+func emptyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
