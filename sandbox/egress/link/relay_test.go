@@ -132,7 +132,7 @@ func TestRelayIdle(t *testing.T) {
 		began := time.Now()
 		go func() {
 			for range 3 { // each byte begins the wait anew
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				_, _ = client.Write([]byte("x"))
 			}
 		}()
