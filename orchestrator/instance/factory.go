@@ -31,6 +31,9 @@ type Config struct {
 	// in the engine.
 	Image        string
 	InstallImage string
+	// EnsureInstallImage makes InstallImage usable; it is called before every
+	// use, since plugins may run for months without one.
+	EnsureInstallImage func(context.Context) error
 	// Runtime names an OCI runtime; empty is the engine's default.
 	Runtime string
 	// UID returns the user and group id that a plugin's containers run as.

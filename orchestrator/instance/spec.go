@@ -1,7 +1,6 @@
 package instance
 
 import (
-	"fmt"
 	"strconv"
 
 	"github.com/ocmt/ocmt/sandbox"
@@ -58,12 +57,4 @@ func (f *Factory) labels(tenant, instance, role string) map[string]string {
 		sandbox.LabelInstance: instance,
 		sandbox.LabelRole:     role,
 	}
-}
-
-// endError describes how a throw-away container ended, or nil for success.
-func endError(what string, exit sandbox.Exit) error {
-	if exit.Code == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s: %s", what, describeExit(exit))
 }

@@ -1,0 +1,192 @@
+package instance
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/ocmt/ocmt/orchestrator/install/fetch"
+	"github.com/ocmt/ocmt/sandbox"
+	"github.com/ocmt/ocmt/sandbox/egress"
+)
+
+// The uid of throw-away containers that belong to no plugin. It lies below
+// the plugins' own (store.FirstUID).
+const throwAwayUID = 1<<20 - 1
+
+// outputKept is how much of npm's output is kept for error messages, bytes.
+const outputKept = 64 << 10
+
+// RunInstall runs npm in a throw-away container whose only way out is the
+// registry; see [fetch.Runner].
+func (f *Factory) RunInstall(ctx context.Context, job fetch.Job) (code int, output string, err error) {
+	if err := f.EnsureInstallImage(ctx); err != nil {
+		return 0, "", err
+	}
+	b := f.newBox("install")
+	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	sockets, err := f.openEgress(ctx, b, job.Registry)
+	if err != nil {
+		return 0, "", err
+	}
+	mounts := []sandbox.Mount{sockets, {Source: job.WorkDir, Target: fetch.WorkTarget}}
+	if job.CABundle != "" {
+		mounts = append(mounts, sandbox.Mount{Source: job.CABundle, Target: fetch.CATarget, ReadOnly: true})
+	}
+	exit, output, err := f.runBox(ctx, b, sandbox.Spec{
+		Image: f.InstallImage, Args: append([]string{initPath, "run", "--"}, job.Args...), Env: job.Env,
+		Dir: fetch.WorkTarget, Mounts: mounts,
+		Limits: sandbox.LimitsFor(sandbox.RoleInstall).Fit(f.Info),
+		Tmpfs:  []sandbox.Tmpfs{{Target: "/tmp", Size: 256 << 20, Mode: 0o1777}},
+	}, sandbox.RoleInstall, job.Output)
+	return exit.Code, output, err
+}
+
+// Clean removes what is below dir with the rights of the throw-away uid.
+func (f *Factory) Clean(ctx context.Context, dir string) error {
+	return f.clean(ctx, dir, throwAwayUID)
+}
+
+// clean runs ocmt-init's clean in a container with dir mounted.
+func (f *Factory) clean(ctx context.Context, dir string, uid uint32) (err error) {
+	b := f.newBox("clean")
+	b.uid = uid
+	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	exit, output, err := f.runBox(ctx, b, sandbox.Spec{
+		Image: f.Image, Args: []string{initPath, "clean", "/clean"},
+		Mounts: []sandbox.Mount{{Source: dir, Target: "/clean"}},
+		Limits: sandbox.LimitsFor(sandbox.RoleClean).Fit(f.Info),
+	}, sandbox.RoleClean, io.Discard)
+	if err == nil && exit.Code != 0 {
+		err = fmt.Errorf("cannot clean %s: %s: %s", dir, describeExit(exit), output)
+	}
+	return err
+}
+
+// box is a throw-away container and what was made for it.
+type box struct {
+	id   string
+	dir  string
+	uid  uint32
+	undo []func(context.Context) error
+}
+
+func (f *Factory) newBox(what string) *box {
+	var r [4]byte
+	_, _ = rand.Read(r[:]) // never fails
+	id := "ocmt-" + what + "-" + hex.EncodeToString(r[:])
+	b := &box{id: id, dir: f.Home.Instance(id), uid: throwAwayUID}
+	b.onClose(func(context.Context) error { return os.RemoveAll(b.dir) })
+	return b
+}
+
+func (b *box) onClose(u func(context.Context) error) { b.undo = append(b.undo, u) }
+
+func (b *box) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	var errs []error
+	for i := len(b.undo) - 1; i >= 0; i-- {
+		errs = append(errs, b.undo[i](ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// openEgress makes the box's socket directory with a broker behind it that
+// grants the registry alone, and logs every connection.
+func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoint) (sandbox.Mount, error) {
+	rule := egress.Rule{Host: registry.Host, Port: uint16(registry.Port), Plaintext: registry.Plaintext, AllowNonPublic: true}
+	policy, err := egress.NewPolicy(rule)
+	if err != nil {
+		return sandbox.Mount{}, err
+	}
+	logger := f.Logger.With("container", b.id)
+	broker, err := egress.NewBroker(egress.Options{Logger: logger, Record: func(c egress.Connection) {
+		logger.Info("egress connection", "host", c.Host, "port", c.Port, "allowed", c.Allowed, "code", string(c.Code),
+			"address", c.Address.String(), "bytes_up", c.BytesUp, "bytes_down", c.BytesDown, "duration", c.Duration)
+	}})
+	if err != nil {
+		return sandbox.Mount{}, err
+	}
+	broker.SetPolicy(policy)
+	dir := f.Home.SocketDir(b.id)
+	if err := os.Mkdir(dir, 0o711); err != nil { //nolint:gosec // its parent is 0700; the container's uid has to enter
+		return sandbox.Mount{}, fmt.Errorf("cannot make the socket directory: %w", err)
+	}
+	b.onClose(func(context.Context) error { return os.RemoveAll(dir) })
+	listener, err := egress.Listen(filepath.Join(dir, "egress.sock"))
+	if err != nil {
+		return sandbox.Mount{}, err
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := broker.Serve(life, listener); err != nil {
+			logger.Error("egress broker ended", "error", err)
+		}
+	})
+	b.onClose(func(context.Context) error { cancel(); serving.Wait(); return nil })
+	return sandbox.Mount{Source: dir, Target: socketDir, ReadOnly: true}, nil
+}
+
+// runBox creates and starts the container, follows its output, and returns
+// how it ended with the end of what it printed.
+func (f *Factory) runBox(ctx context.Context, b *box, spec sandbox.Spec, role string, out io.Writer) (sandbox.Exit, string, error) {
+	files, err := writeEtc(filepath.Join(b.dir, "etc"), b.uid)
+	if err != nil {
+		return sandbox.Exit{}, "", err
+	}
+	spec.ID, spec.UID, spec.GID, spec.Runtime = b.id, b.uid, b.uid, f.Runtime
+	spec.Mounts = append(spec.Mounts, files...)
+	spec.Labels = f.labels(ownTenant, b.id, role)
+	b.onClose(func(ctx context.Context) error { return f.Engine.Remove(ctx, b.id) })
+	if err := f.Engine.Create(ctx, sandbox.Harden(spec)); err != nil {
+		return sandbox.Exit{}, "", fmt.Errorf("cannot create the %s container: %w", role, err)
+	}
+	if err := f.Engine.Start(ctx, b.id); err != nil {
+		return sandbox.Exit{}, "", fmt.Errorf("cannot start the %s container: %w", role, err)
+	}
+	tail := &tailWriter{limit: outputKept}
+	var following sync.WaitGroup
+	following.Go(func() {
+		err := f.Engine.Logs(ctx, b.id, sandbox.LogOptions{Follow: true}, io.MultiWriter(tail, out))
+		if err != nil && ctx.Err() == nil {
+			f.Logger.Warn("cannot follow the output of a container", "container", b.id, "error", err)
+		}
+	})
+	exit, err := f.Engine.Wait(ctx, b.id)
+	following.Wait()
+	return exit, tail.String(), err
+}
+
+// ownTenant labels containers that belong to no tenant.
+const ownTenant = "ocmt"
+
+// tailWriter keeps the last limit bytes that were written to it.
+type tailWriter struct {
+	mu    sync.Mutex
+	limit int
+	kept  []byte
+}
+
+func (w *tailWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kept = append(w.kept, p...)
+	if over := len(w.kept) - w.limit; over > 0 {
+		w.kept = append(w.kept[:0], w.kept[over:]...)
+	}
+	return len(p), nil
+}
+
+func (w *tailWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return string(w.kept)
+}
