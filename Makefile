@@ -12,6 +12,8 @@ JS_SOURCES  := $(shell find images/runner-node/src -type f 2>/dev/null)
 
 export PATH := $(CURDIR)/$(BIN)/tools:$(PATH)
 
+IMAGEBUILD = $(GO) run ./images/cmd/imagebuild --arch $(ARCH) --init $(BIN)/ocmt-init --runner $(BIN)/runner.js --out $(BIN)
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -29,16 +31,16 @@ $(BIN)/runner.js: $(JS_SOURCES) | go
 	$(GO) run ./images/runner-node/cmd/bundle -o $@
 
 $(BIN)/images.json: $(BIN)/ocmt-init $(BIN)/runner.js images/lock.json
-	$(GO) run ./images/cmd/imagebuild --arch $(ARCH) --init $(BIN)/ocmt-init --runner $(BIN)/runner.js --out $(BIN)
+	$(IMAGEBUILD)
 
 $(BIN)/ocmt: $(BIN)/images.json $(GO_SOURCES)
-	CGO_ENABLED=0 $(GO) build $(GOFLAGS_REL) -ldflags "-s -w -X $(PKG)/orchestrator/daemon.Version=$(VERSION) $$($(GO) run ./images/cmd/imagebuild --ldflags --arch $(ARCH) --out $(BIN))" -o $@ ./cmd/ocmt
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_REL) -ldflags "-s -w -X $(PKG)/orchestrator/daemon.Version=$(VERSION) $$($(IMAGEBUILD) --print-ldflags)" -o $@ ./cmd/ocmt
 
 engine: # a Docker engine that answers, installed if need be
 	@sh e2e/engine.sh
 
 tools: $(BIN)/images.json # node and npm of the images, for tests on a host without them
-	@$(GO) run ./images/cmd/imagebuild --tools $(BIN)/tools --arch $(ARCH)
+	@sh e2e/tools.sh $(BIN)/ocmt-install-$(ARCH).tar $(CURDIR)/$(BIN)/tools
 
 demo: go engine build ## install what is missing, build, and run a real npm plugin end to end
 	@$(GO) run ./e2e/demo
