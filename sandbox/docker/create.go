@@ -27,6 +27,9 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	if err := errors.Join(spec.Validate(), spec.CheckSources()); err != nil {
 		return err
 	}
+	if err := e.checkLimits(ctx, spec.Limits); err != nil {
+		return err
+	}
 	img, err := e.inspectImage(ctx, spec.Image)
 	if err != nil {
 		return err
@@ -76,9 +79,6 @@ func (e *Engine) explainCreate(ctx context.Context, spec *sandbox.Spec, err erro
 	known := describe(host)
 	if spec.Runtime != "" && !slices.Contains(known.Runtimes, spec.Runtime) {
 		return fmt.Errorf("cannot use runtime %q: the engine knows %s: %w", spec.Runtime, strings.Join(known.Runtimes, ", "), errdefs.ErrInvalidArgument)
-	}
-	if tooMuch := spec.Limits.CheckHost(known); tooMuch != nil {
-		return tooMuch
 	}
 	return err
 }

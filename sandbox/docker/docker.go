@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -62,8 +63,9 @@ type Engine struct {
 	logger  *slog.Logger
 	timeout time.Duration
 
-	mu          sync.Mutex
-	imageMounts *bool // whether EROFS images can be mounted; nil until tried
+	mu          sync.Mutex                   // held while images are tried to be mounted
+	imageMounts *bool                        // whether EROFS images can be; nil until tried
+	host        atomic.Pointer[sandbox.Info] // as last seen, for the limits
 }
 
 var _ sandbox.Engine = (*Engine)(nil)
@@ -141,6 +143,8 @@ func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
 		return sandbox.Info{}, err
 	}
 	info := describe(host)
+	seen := info
+	e.host.Store(&seen)
 	info.ImageMounts, err = e.canMountImages(ctx)
 	if err != nil {
 		info.Warnings = append(info.Warnings, fmt.Sprintf("it could not be found out whether the engine mounts EROFS images: %v", err))
@@ -153,6 +157,21 @@ func (e *Engine) systemInfo(ctx context.Context) (system.Info, error) {
 	defer cancel()
 	host, err := e.client.Info(ctx)
 	return host, e.fail(ctx, "ask docker about itself", err)
+}
+
+// checkLimits refuses limits beyond the host, which the engine accepts.
+func (e *Engine) checkLimits(ctx context.Context, limits sandbox.Limits) error {
+	seen := e.host.Load()
+	if seen == nil {
+		host, err := e.systemInfo(ctx)
+		if err != nil {
+			return err
+		}
+		info := describe(host)
+		seen = &info
+		e.host.Store(seen)
+	}
+	return limits.CheckHost(*seen)
 }
 
 // describe translates what needs no further question.

@@ -91,8 +91,11 @@ func (e *Engine) nameImage(ctx context.Context, digest, loaded string) error {
 	ctx, cancel := e.bound(ctx)
 	defer cancel()
 	_, err := e.client.ImageInspect(ctx, digest)
-	if !errdefs.IsNotFound(err) || loaded == "" {
+	if err != nil && !errdefs.IsNotFound(err) {
 		return e.fail(ctx, "inspect image "+digest, err)
+	}
+	if err == nil || loaded == "" {
+		return nil
 	}
 	return e.fail(ctx, "name image "+digest, e.client.ImageTag(ctx, loaded, imageName(digest)))
 }

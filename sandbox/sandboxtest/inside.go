@@ -56,10 +56,11 @@ var hardeningRows = []row{
 	{"system calls", true, systemCalls},
 	{"read-only root", true, func(t *testing.T, s *suite) {
 		for path, want := range map[string]string{
-			"/new":         "EROFS",
-			"/etc/written": "EROFS", // though everybody may write to it
-			"/dev/new":     "EACCES",
-			"/dev/shm/new": "ENOENT",
+			"/new":            "EROFS",
+			"/etc/written":    "EROFS", // though everybody may write to it
+			"/dev/new":        "EACCES",
+			"/dev/shm/new":    "ENOENT",
+			"/dev/mqueue/new": "EMFILE", // RLIMIT_MSGQUEUE
 		} {
 			s.wantAttempt(t, want, s.spec("create", path))
 		}
