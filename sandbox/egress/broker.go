@@ -163,10 +163,10 @@ func (b *Broker) serve(ctx context.Context, conn net.Conn) {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 
 	s := &session{broker: b, conn: conn, cancel: cancel, began: time.Now()}
-	conn.SetReadDeadline(s.began.Add(b.opts.Limits.Hello))
+	_ = conn.SetReadDeadline(s.began.Add(b.opts.Limits.Hello))
 	s.reader = link.NewReader(conn)
 	request, err := link.ReadRequest(s.reader)
-	conn.SetReadDeadline(time.Time{})
+	_ = conn.SetReadDeadline(time.Time{})
 	switch {
 	case err != nil:
 		d := denial{link.BadRequest, err.Error()}
@@ -191,7 +191,7 @@ func (b *Broker) watch(ctx context.Context, s *session) {
 	}()
 	for {
 		policy, changed := b.snapshot()
-		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		if err := link.WriteGrants(s.conn, policy.Grants()); err != nil {
 			return
 		}
@@ -216,7 +216,7 @@ var messages = map[Code]string{
 
 // deny answers a request that was refused. The client may be gone.
 func deny(conn net.Conn, d denial) {
-	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	_ = link.WriteDenied(conn, link.Denied{Code: d.code, Message: messages[d.code]})
 	drain(conn)
 }
@@ -225,7 +225,7 @@ func deny(conn net.Conn, d denial) {
 // resets it.
 func drain(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		conn.SetReadDeadline(time.Now().Add(turnAwayPause))
+		_ = conn.SetReadDeadline(time.Now().Add(turnAwayPause))
 		_, _ = io.CopyN(io.Discard, conn, drainMax)
 	}
 }

@@ -57,11 +57,11 @@ func (s *session) connect(ctx context.Context, record *Connection) error {
 	defer context.AfterFunc(ctx, func() { upstream.Close() })()
 	record.Address = address
 
-	s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err := link.WriteOK(s.conn); err != nil {
 		return err
 	}
-	s.conn.SetWriteDeadline(time.Time{})
+	_ = s.conn.SetWriteDeadline(time.Time{})
 
 	client, err := s.client(rule, record)
 	if err != nil {
@@ -89,9 +89,9 @@ func (s *session) client(rule Rule, record *Connection) (link.Stream, error) {
 	if rule.Plaintext {
 		return link.Buffered(half, s.reader), nil
 	}
-	s.conn.SetReadDeadline(time.Now().Add(s.broker.opts.Limits.Hello))
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.broker.opts.Limits.Hello))
 	hello, err := readHello(s.reader)
-	s.conn.SetReadDeadline(time.Time{})
+	_ = s.conn.SetReadDeadline(time.Time{})
 	record.SNI = hello.sni
 	if err != nil {
 		return nil, denial{link.TLSRequired, err.Error()}

@@ -98,7 +98,7 @@ func pack(header dnsmessage.Header, q *dnsmessage.Question, addr netip.Addr) []b
 // nameServer answers on UDP and TCP at one address.
 type nameServer struct {
 	table atomic.Pointer[table]
-	udp   *net.UDPConn
+	udp   net.PacketConn
 	tcp   net.Listener
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -106,20 +106,21 @@ type nameServer struct {
 
 // startNameServer listens and serves until stop is called.
 func startNameServer(ctx context.Context, at netip.AddrPort, t table) (*nameServer, error) {
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	var config net.ListenConfig
+	udp, err := config.ListenPacket(ctx, "udp", at.String())
 	if err != nil {
 		return nil, err
 	}
-	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+	tcp, err := config.Listen(ctx, "tcp", udp.LocalAddr().String())
 	if err != nil {
-		udp.Close()
+		_ = udp.Close()
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	s := &nameServer{udp: udp, tcp: tcp, stop: stop}
 	s.table.Store(&t)
 	context.AfterFunc(ctx, func() {
-		udp.Close()
+		_ = udp.Close()
 		tcp.Close()
 	})
 	s.wg.Go(s.serveUDP)
@@ -136,7 +137,7 @@ func (s *nameServer) close() {
 func (s *nameServer) serveUDP() {
 	query := make([]byte, maxQuery)
 	for {
-		n, from, err := s.udp.ReadFromUDPAddrPort(query)
+		n, from, err := s.udp.ReadFrom(query)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -144,7 +145,7 @@ func (s *nameServer) serveUDP() {
 			continue // an ICMP error of an earlier answer
 		}
 		if reply := s.table.Load().answer(query[:n]); reply != nil {
-			_, _ = s.udp.WriteToUDPAddrPort(reply, from)
+			_, _ = s.udp.WriteTo(reply, from)
 		}
 	}
 }
@@ -176,7 +177,7 @@ func (s *nameServer) serveTCP(ctx context.Context) {
 func (s *nameServer) converse(conn net.Conn) {
 	buf := make([]byte, maxQuery)
 	for {
-		conn.SetDeadline(time.Now().Add(dnsIdle))
+		_ = conn.SetDeadline(time.Now().Add(dnsIdle))
 		if _, err := io.ReadFull(conn, buf[:2]); err != nil {
 			return
 		}

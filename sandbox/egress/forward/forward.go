@@ -171,7 +171,8 @@ func (f *Forwarder) applyNames(ctx context.Context) {
 
 // open starts to listen for one grant.
 func (f *Forwarder) open(ctx context.Context, at netip.AddrPort, g link.Grant) {
-	ln, err := net.Listen("tcp", at.String())
+	var config net.ListenConfig
+	ln, err := config.Listen(ctx, "tcp", at.String())
 	if err != nil {
 		f.opts.Logger.Error("cannot listen for a granted host", "host", g.Host, "port", g.Port, "error", err)
 		return
@@ -186,18 +187,18 @@ func (f *Forwarder) open(ctx context.Context, at netip.AddrPort, g link.Grant) {
 			if !ok {
 				return
 			}
-			l.done.Go(func() { f.forward(ctx, conn.(*net.TCPConn), g) })
+			l.done.Go(func() { f.forward(ctx, conn, g) })
 		}
 	})
 }
 
 // forward hands one connection to the broker. A refusal resets it.
-func (f *Forwarder) forward(ctx context.Context, client *net.TCPConn, g link.Grant) {
+func (f *Forwarder) forward(ctx context.Context, client net.Conn, g link.Grant) {
 	defer client.Close()
 	broker, err := f.connect(ctx, g)
 	if err != nil {
 		f.opts.Logger.Warn("egress connection failed", "host", g.Host, "port", g.Port, "error", err)
-		_ = client.SetLinger(0)
+		reset(client)
 		return
 	}
 	defer context.AfterFunc(ctx, func() {
@@ -205,7 +206,15 @@ func (f *Forwarder) forward(ctx context.Context, client *net.TCPConn, g link.Gra
 		broker.Close()
 	})()
 	// How a connection ends is the two ends' own affair.
-	_, _ = link.Relay{}.Run(client, broker)
+	_, _ = link.Relay{}.Run(client.(*net.TCPConn), broker)
+}
+
+// reset makes closing a TCP connection an abort, which a client does not
+// mistake for an answer's end.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
 }
 
 // connect asks the broker for a destination and returns the open stream.
@@ -216,7 +225,7 @@ func (f *Forwarder) connect(ctx context.Context, g link.Grant) (link.Stream, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	conn.SetDeadline(time.Now().Add(answerTimeout))
+	_ = conn.SetDeadline(time.Now().Add(answerTimeout))
 	reader := link.NewReader(conn)
 	if _, err = conn.Write([]byte(link.Request{Target: g}.String())); err == nil {
 		err = link.ReadAnswer(reader)
@@ -225,17 +234,13 @@ func (f *Forwarder) connect(ctx context.Context, g link.Grant) (link.Stream, err
 		conn.Close()
 		return nil, err
 	}
-	conn.SetDeadline(time.Time{})
-	return link.Buffered(conn, reader), nil
+	_ = conn.SetDeadline(time.Time{})
+	return link.Buffered(conn.(*net.UnixConn), reader), nil
 }
 
-func (f *Forwarder) dial(ctx context.Context) (*net.UnixConn, error) {
+func (f *Forwarder) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", f.opts.Socket)
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.UnixConn), nil
+	return d.DialContext(ctx, "unix", f.opts.Socket)
 }
 
 // accept waits for a connection, with patience when descriptors are short. It

@@ -300,15 +300,14 @@ func TestBrokerRestart(t *testing.T) {
 	conn.Close()
 
 	f.stop()
-	conn, err = f.dial(host, port)
-	if err != nil {
-		t.Fatalf("the listener went with the broker: %v", err)
+	if conn, err = f.dial(host, port); err == nil { // the reset may be faster
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, err = conn.Read(make([]byte, 1))
+		conn.Close()
 	}
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("without a broker: %v, want a reset", err)
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("without a broker: %v, want the listener still there and a reset", err)
 	}
-	conn.Close()
 
 	second := freePort(t).Port()
 	f.grant(t, egress.Rule{Host: host, Port: second, Plaintext: true})

@@ -44,7 +44,7 @@ func Main(args []string, version string) int {
 	case command == "clean" && len(rest) == 1:
 		return clean(rest[0])
 	case command == "version" && len(rest) == 0:
-		fmt.Println("ocmt-init", version)
+		fmt.Fprintln(os.Stdout, "ocmt-init", version)
 		return 0
 	}
 	return misused()

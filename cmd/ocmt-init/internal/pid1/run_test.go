@@ -103,13 +103,13 @@ func TestEnvironmentAndStreams(t *testing.T) {
 
 func TestOwnSession(t *testing.T) {
 	s := start(t, "echo ready; exec sleep 60")
-	for _, p := range childrenOf(t, s.cmd.Process.Pid) {
-		if p.pid != p.group || p.pid != p.session {
-			t.Errorf("process %d is in group %d and session %d, want its own", p.pid, p.group, p.session)
-		}
-		return
+	children := childrenOf(t, s.cmd.Process.Pid)
+	if len(children) != 1 {
+		t.Fatalf("ocmt-init has %d children", len(children))
 	}
-	t.Error("ocmt-init has no child")
+	if p := children[0]; p.pid != p.group || p.pid != p.session {
+		t.Errorf("process %d is in group %d and session %d, want its own", p.pid, p.group, p.session)
+	}
 }
 
 // started is a running ocmt-init whose program wrote "ready".
