@@ -1,0 +1,4 @@
+package client
+
+// ReadInstall reads an event stream.
+var ReadInstall = readInstall
