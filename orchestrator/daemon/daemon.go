@@ -59,9 +59,10 @@ type Daemon struct {
 	bus        *bus.Server
 	factory    *instance.Factory
 	installer  *install.Installer
-	registry   *registry
+	catalog    *catalog
 	supervisor *supervisor.Supervisor
 	gateway    *gateway.Gateway
+	installed  chan struct{}  // holds one once something was installed
 	undo       []func() error // run backwards by Close
 }
 
@@ -78,7 +79,7 @@ func Run(ctx context.Context, opts Options) error {
 // base image if need be, removes what a killed daemon left, and begins to
 // start the installed plugins. After an error nothing is held.
 func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
-	d := &Daemon{opts: opts, started: time.Now()}
+	d := &Daemon{opts: opts, started: time.Now(), installed: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -174,18 +175,18 @@ func (d *Daemon) wire(ctx context.Context) error {
 		},
 		Logger: d.logger,
 	})
-	if d.registry, err = loadRegistry(ctx, d.home, d.store); err != nil {
+	if d.catalog, err = loadCatalog(ctx, d.home, d.store); err != nil {
 		return err
 	}
 	d.supervisor = supervisor.New(supervisor.Config{
-		Launcher: &launcher{d.registry, d.factory}, Store: d.store, Logger: d.logger,
+		Launcher: &launcher{d.catalog, d.factory}, Store: d.store, Logger: d.logger,
 	})
 	d.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
 		return d.supervisor.Shutdown(ctx)
 	})
-	d.gateway = gateway.New(gateway.Config{Plugins: &served{d.registry, d.supervisor}})
+	d.gateway = gateway.New(gateway.Config{Plugins: &served{d.catalog, d.supervisor}})
 	return d.wireInstaller(ctx)
 }
 
@@ -193,12 +194,8 @@ func (d *Daemon) wire(ctx context.Context) error {
 // counters or configuration cannot be read does not keep the others from
 // starting.
 func (d *Daemon) startPlugins(ctx context.Context) error {
-	for _, p := range d.registry.list("") {
-		on, err := d.registry.enabled(p.Key)
-		if err == nil {
-			err = d.supervisor.Add(ctx, p.Key, on)
-		}
-		if err != nil {
+	for _, p := range d.catalog.list("") {
+		if err := d.supervisor.Add(ctx, p.Key, d.catalog.enabled(p.Key)); err != nil {
 			d.logger.Error("cannot start a plugin", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)
 		}
 	}

@@ -119,7 +119,13 @@ func (h Home) AdminSocket() string { return filepath.Join(h.Run(), "admin.sock")
 // Lock is the file whose lock a running daemon holds.
 func (h Home) Lock() string { return filepath.Join(h.Run(), "lock") }
 
-// State is a plugin's own directory, /state in its container.
-func (h Home) State(key plugin.Key) string {
-	return filepath.Join(h.dir, "ocmt", "tenants", key.Tenant, "plugins", key.ID, "state")
+// Plugin is the directory of what outlives a plugin's instances.
+func (h Home) Plugin(key plugin.Key) string {
+	return filepath.Join(h.dir, "ocmt", "tenants", key.Tenant, "plugins", key.ID)
 }
+
+// State is a plugin's own directory, /state in its container.
+func (h Home) State(key plugin.Key) string { return filepath.Join(h.Plugin(key), "state") }
+
+// PreviousLog holds what the instance before the present one printed.
+func (h Home) PreviousLog(key plugin.Key) string { return filepath.Join(h.Plugin(key), "previous.log") }

@@ -100,7 +100,12 @@ func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err erro
 // create makes the container and registers its removal, also for when Create
 // fails half way.
 func (f *Factory) create(ctx context.Context, in *Instance, spec sandbox.Spec) error {
-	in.onClose(func(ctx context.Context) error { return f.Engine.Remove(ctx, spec.ID) })
+	in.onClose(func(ctx context.Context) error {
+		if !in.plan.Discovery {
+			in.keepLog(ctx, f.Home.PreviousLog(in.plan.Key))
+		}
+		return f.Engine.Remove(ctx, spec.ID)
+	})
 	if err := f.Engine.Create(ctx, spec); err != nil {
 		return fmt.Errorf("cannot create the container of plugin %s: %w", in.plan.Key, err)
 	}

@@ -14,10 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
-
 
 	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/wire"
@@ -246,4 +246,21 @@ func (in *Instance) lastLines(ctx context.Context, n int) string {
 		in.logger.Debug("cannot read the last lines", "error", err)
 	}
 	return strings.TrimRight(out.String(), "\n")
+}
+
+// keptLines is how much of an instance's output outlives it.
+const keptLines = 2000
+
+// keepLog writes the end of the container's output to path. What cannot be
+// kept is not worth failing for: the container is being removed.
+func (in *Instance) keepLog(ctx context.Context, path string) {
+	select {
+	case <-in.done: // it ran, and this is the first Close
+	default:
+		return
+	}
+	lines := in.lastLines(ctx, keptLines)
+	if err := os.WriteFile(path, []byte(lines+"\n"), 0o600); err != nil {
+		in.logger.Warn("cannot keep the output of a container", "container", in.id, "error", err)
+	}
 }

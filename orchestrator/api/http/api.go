@@ -55,6 +55,8 @@ type Install struct {
 	Spec   string
 	Source string // "npm", "path" or "archive", as in config.json
 	Pin    bool
+	// Confirmed says that a person agreed to the security warning.
+	Confirmed bool
 	// Package is the uploaded package: a tar of source "path", the file as it
 	// is of "archive", nil of "npm". It is closed when Install returns.
 	Package io.ReadSeeker

@@ -71,7 +71,7 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 	if err := checkInstall(req); err != nil {
 		return nil, err
 	}
-	install := Install{Spec: req.Spec, Source: req.Source, Pin: req.Pin}
+	install := Install{Spec: req.Spec, Source: req.Source, Pin: req.Pin, Confirmed: req.Confirmed}
 	closePackage := func() {}
 	if req.Upload != "" {
 		file, err := a.uploads.take(in.Tenant, req.Upload)

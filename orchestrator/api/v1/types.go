@@ -29,6 +29,7 @@ type Status struct {
 	PID       int       `json:"pid"`
 	StartedAt time.Time `json:"startedAt"`
 	Home      string    `json:"home" doc:"directory with the configuration and the store"`
+	HomeID    string    `json:"homeId" doc:"names the home to the engine: the label ocmt.home of its containers"`
 	Engine    Engine    `json:"engine"`
 	Image     string    `json:"image" doc:"digest of the base image" example:"sha256:..."`
 	Plugins   []Plugin  `json:"plugins" nullable:"false"`
@@ -55,6 +56,7 @@ type Plugin struct {
 	State       string `json:"state" doc:"the supervisor's state" example:"ready"`
 	Reason      string `json:"reason,omitempty" doc:"why it is in that state, where that is not plain"`
 	Generation  uint64 `json:"generation" doc:"counts the starts, from 1"`
+	Instance    string `json:"instance,omitempty" doc:"name of its container, while there is one"`
 	Restarts    int    `json:"restarts" doc:"starts after an exit that nobody asked for"`
 	LastExit    *Exit  `json:"lastExit,omitempty"`
 	Tools       int    `json:"tools" doc:"how many tools it registered"`

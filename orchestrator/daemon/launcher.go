@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/ocmt/ocmt/bus/wire"
+	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/gateway"
+	"github.com/ocmt/ocmt/orchestrator/instance"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/supervisor"
+)
+
+// launcher makes the supervisor's instances out of what is installed and
+// configured at that moment.
+type launcher struct {
+	catalog *catalog
+	factory *instance.Factory
+}
+
+// Prepare implements supervisor.Launcher.
+func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint64) (supervisor.Instance, error) {
+	p, err := l.catalog.get(key.Tenant, key.ID)
+	if err != nil {
+		return nil, err
+	}
+	whole, own, err := l.catalog.view(key)
+	if err != nil {
+		return nil, err
+	}
+	in, err := l.factory.Prepare(ctx, instance.Plan{
+		Key: key, Generation: generation, Descriptor: p.Descriptor, Payload: p.Payload,
+		Config: whole, PluginConfig: own,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &unit{in}, nil
+}
+
+// unit is an instance as supervisor and gateway see it.
+type unit struct{ *instance.Instance }
+
+// Exit implements supervisor.Instance.
+func (u *unit) Exit() supervisor.Exit {
+	e := u.Instance.Exit()
+	return supervisor.Exit{Code: e.Code, OOM: e.OOMKilled, At: e.At}
+}
+
+// Gone implements gateway.Peer.
+func (u *unit) Gone() <-chan struct{} { return u.Done() }
+
+// CallTool implements gateway.Peer.
+func (u *unit) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
+	return u.Instance.CallTool(ctx, call, progress)
+}
+
+// served is the gateway's view of the plugins.
+type served struct {
+	catalog    *catalog
+	supervisor *supervisor.Supervisor
+}
+
+// Surface implements gateway.Plugins.
+func (s *served) Surface(key plugin.Key) (plugin.Installed, error) {
+	return s.catalog.get(key.Tenant, key.ID)
+}
+
+// Ready implements gateway.Plugins.
+func (s *served) Ready(ctx context.Context, key plugin.Key) (gateway.Peer, error) {
+	in, err := s.supervisor.Ready(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := in.(*unit)
+	if !ok {
+		return nil, fault.New(errdefs.ErrInternal, "internal", "plugin %s has an instance of a strange type", key)
+	}
+	return u, nil
+}

@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/config"
+	"github.com/ocmt/ocmt/orchestrator/install/seal"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+)
+
+// readyTimeout bounds how long enable, install and restart wait for the
+// plugin; what they began goes on after it.
+const readyTimeout = 60 * time.Second
+
+// plugins answers the API's questions about plugins.
+type plugins struct{ d *Daemon }
+
+// List implements httpapi.Plugins.
+func (b plugins) List(_ context.Context, tenant string) ([]v1.Plugin, error) {
+	list := []v1.Plugin{}
+	for _, p := range b.d.catalog.list(tenant) {
+		list = append(list, b.d.describe(p))
+	}
+	return list, nil
+}
+
+// Get implements httpapi.Plugins.
+func (b plugins) Get(_ context.Context, tenant, ref string) (v1.PluginDetail, error) {
+	p, err := b.d.catalog.get(tenant, ref)
+	if err != nil {
+		return v1.PluginDetail{}, err
+	}
+	return b.d.detail(p), nil
+}
+
+// Enable implements httpapi.Plugins: it switches the plugin on in config.json
+// and waits until it serves, or says why it does not.
+func (b plugins) Enable(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	return b.change(ctx, tenant, ref, func(ctx context.Context, key plugin.Key) error {
+		if err := b.d.setEnabled(ctx, key, true); err != nil {
+			return err
+		}
+		_, err := b.d.supervisor.Ready(ctx, key)
+		return err
+	})
+}
+
+// Disable implements httpapi.Plugins: it returns when nothing of the plugin
+// runs any more.
+func (b plugins) Disable(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	return b.change(ctx, tenant, ref, func(ctx context.Context, key plugin.Key) error {
+		if err := b.d.setEnabled(ctx, key, false); err != nil {
+			return err
+		}
+		return b.d.supervisor.Gone(ctx, key)
+	})
+}
+
+// Restart implements httpapi.Plugins.
+func (b plugins) Restart(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	return b.change(ctx, tenant, ref, b.d.supervisor.Restart)
+}
+
+func (b plugins) change(ctx context.Context, tenant, ref string, do func(context.Context, plugin.Key) error) (v1.Plugin, error) {
+	p, err := b.d.catalog.get(tenant, ref)
+	if err != nil {
+		return v1.Plugin{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := do(ctx, p.Key); err != nil {
+		return v1.Plugin{}, err
+	}
+	return b.d.describe(p), nil
+}
+
+// setEnabled writes the switch to config.json and puts it into effect.
+func (d *Daemon) setEnabled(ctx context.Context, key plugin.Key, on bool) error {
+	err := config.Update(config.PathFor(d.home.Dir(), key.Tenant), func(e *config.Edit) error {
+		return e.SetEnabled(key.ID, on)
+	})
+	if err != nil {
+		return err
+	}
+	d.catalog.readConfig(key.Tenant)
+	return d.supervisor.SetDesired(ctx, key, on)
+}
+
+// Verify implements httpapi.Plugins. A payload that is not what was installed
+// quarantines the plugin.
+func (b plugins) Verify(ctx context.Context, tenant, ref string) (v1.Verification, error) {
+	p, err := b.d.catalog.get(tenant, ref)
+	if err != nil {
+		return v1.Verification{}, err
+	}
+	start := time.Now()
+	sealed, err := seal.Open(ctx, b.d.home.Store(), p.Payload)
+	if errdefs.IsDataLoss(err) {
+		return v1.Verification{}, errors.Join(err, b.d.supervisor.Quarantine(ctx, p.Key, err.Error()))
+	}
+	if err != nil {
+		return v1.Verification{}, err
+	}
+	took := time.Since(start)
+	return v1.Verification{
+		Digest: p.Payload.Digest, Form: p.Payload.Form, Size: p.Payload.Size,
+		Millis: float64(took.Microseconds()) / 1000,
+	}, sealed.Close()
+}
