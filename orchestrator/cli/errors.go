@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/ocmt/ocmt/orchestrator/fault"
+)
+
+// exitCode maps an error's class to the exit code of the process.
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	class := fault.Of(err).Class()
+	for _, c := range []struct {
+		class error
+		code  int
+	}{
+		{errdefs.ErrInvalidArgument, 2},
+		{errdefs.ErrNotFound, 3},
+		{errdefs.ErrPermissionDenied, 4},
+		{fault.ErrPlugin, 5},
+		{context.DeadlineExceeded, 6},
+		{errdefs.ErrUnavailable, 7},
+	} {
+		if errors.Is(class, c.class) {
+			return c.code
+		}
+	}
+	return 1
+}
+
+// printError prints an error and what to do about it. Both may quote a plugin,
+// so that further lines are indented: they cannot pass for ours.
+func printError(w io.Writer, err error) {
+	f := fault.Of(err)
+	message := strings.TrimSuffix(f.Message, ": "+f.Class().Error())
+	fmt.Fprintf(w, "ocmt: %s\n", indent(message))
+	if f.Hint != "" {
+		fmt.Fprintf(w, "  hint: %s\n", indent(f.Hint))
+	}
+}
+
+func indent(s string) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	for i, line := range lines {
+		lines[i] = clean(line)
+	}
+	return strings.Join(lines, "\n        ")
+}

@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+)
+
+func (a *app) infoCommand() *cobra.Command {
+	var r reads
+	cmd := &cobra.Command{
+		Use:     "info ID",
+		Aliases: []string{"inspect", "show"},
+		Short:   "Show all that is known of a plugin",
+		Example: `  ocmt plugins info kitchen-sink
+  ocmt plugins info @openclaw/kitchen-sink --json`,
+		Args: exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			p, err := c.Plugin(cmd.Context(), a.tenant, args[0])
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return a.printJSON(p)
+			}
+			return printPlugin(cmd, p)
+		},
+	}
+	r.addJSON(cmd)
+	return cmd
+}
+
+func printPlugin(cmd *cobra.Command, p v1.PluginDetail) error {
+	if err := table(cmd, facts(p)); err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if len(p.ToolList) > 0 {
+		fmt.Fprintln(out, "\nTools:")
+		rows := [][]string{}
+		for _, t := range p.ToolList {
+			rows = append(rows, []string{"  " + t.Name, shorten(t.Description, 80)})
+		}
+		if err := table(cmd, rows); err != nil {
+			return err
+		}
+	}
+	if len(p.Registrations) > 0 {
+		fmt.Fprintln(out, "\nAlso registers:")
+		if err := table(cmd, byKind(p.Registrations)); err != nil {
+			return err
+		}
+	}
+	if len(p.Diagnostics) > 0 {
+		fmt.Fprintln(out, "\nDiagnostics:")
+		for _, d := range p.Diagnostics {
+			fmt.Fprintf(out, "  %s: %s\n", clean(d.Level), clean(d.Message))
+		}
+	}
+	return nil
+}
+
+func facts(p v1.PluginDetail) [][]string {
+	state := p.State
+	if p.Reason != "" {
+		state += ": " + p.Reason
+	}
+	if p.ReadySince != nil {
+		state += ", since " + instant(*p.ReadySince)
+	}
+	source := p.Source + ", " + p.Spec
+	rows := [][]string{
+		{"ID", p.ID},
+		{"Package", p.Name},
+		{"Version", p.Version},
+		{"Description", orDash(p.Description)},
+		{"Tenant", p.Tenant},
+		{"Source", source},
+		{"Installed", instant(p.InstalledAt)},
+		{"State", state},
+		{"Enabled", strconv.FormatBool(p.Enabled)},
+		{"Generation", strconv.FormatUint(p.Generation, 10)},
+		{"Restarts", strconv.Itoa(p.Restarts)},
+		{"Last exit", exitText(p.LastExit)},
+		{"Digest", orDash(p.Digest)},
+		{"Payload", fmt.Sprintf("%s, %s in %d files", p.Form, byteSize(p.Size), p.Files)},
+	}
+	if p.Integrity != "" {
+		rows = append(rows, []string{"Integrity", p.Integrity})
+	}
+	return rows
+}
+
+// byKind counts registrations and names the first of each kind, in the order
+// of the kinds' first appearance.
+func byKind(registrations []v1.Registration) [][]string {
+	const named = 5
+	var kinds []string
+	names := make(map[string][]string)
+	for _, r := range registrations {
+		if !slices.Contains(kinds, r.Kind) {
+			kinds = append(kinds, r.Kind)
+		}
+		names[r.Kind] = append(names[r.Kind], r.Name)
+	}
+	var rows [][]string
+	for _, kind := range kinds {
+		shown := strings.Join(names[kind][:min(named, len(names[kind]))], ", ")
+		if len(names[kind]) > named {
+			shown += ", ..."
+		}
+		rows = append(rows, []string{"  " + kind, strconv.Itoa(len(names[kind])), shorten(shown, 100)})
+	}
+	return rows
+}

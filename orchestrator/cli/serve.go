@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// ServeOptions are the flags of serve.
+type ServeOptions struct {
+	Home string
+	// Socket is where to listen; empty is the home's own.
+	Socket string
+	// Engine is "auto", "docker" or "containerd".
+	Engine string
+	// Runtime is the OCI runtime's name; empty is the engine's default.
+	Runtime string
+	// BaseImage is the digest of another base image; empty is the one that
+	// this program was built with.
+	BaseImage string
+	// LogLevel is "debug", "info", "warn" or "error".
+	LogLevel string
+	// Stderr takes the log.
+	Stderr io.Writer
+}
+
+var (
+	engines     = []string{"auto", "docker", "containerd"}
+	logLevels   = []string{"debug", "info", "warn", "error"}
+	imageDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	opts := ServeOptions{Stderr: a.env.Stderr}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon",
+		Long: `Run the daemon: it starts the enabled plugins, watches over them, and answers
+the other commands on its unix socket. SIGTERM or an interrupt stops it and its
+plugins in order; a second one ends it at once.`,
+		Example: `  ocmt serve
+  ocmt serve --engine docker --runtime runsc --home /var/lib/ocmt`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkServe(cmd, opts); err != nil {
+				return err
+			}
+			dir, err := a.homeDir()
+			if err != nil {
+				return err
+			}
+			opts.Home, opts.Socket = dir, a.socket
+			return a.env.Serve(cmd.Context(), opts)
+		},
+	}
+	engineFlags(cmd, &opts.Engine, &opts.Runtime)
+	cmd.Flags().StringVar(&opts.BaseImage, "base-image", "", "digest of another base image to allow and use")
+	cmd.Flags().StringVar(&opts.LogLevel, "log-level", "info", strings.Join(logLevels, ", "))
+	return cmd
+}
+
+// engineFlags adds the flags that say what runs the containers.
+func engineFlags(cmd *cobra.Command, engine, runtime *string) {
+	cmd.Flags().StringVar(engine, "engine", "auto", strings.Join(engines, ", "))
+	cmd.Flags().StringVar(runtime, "runtime", "", "OCI runtime: runc, runsc or another that the engine knows")
+}
+
+func checkServe(cmd *cobra.Command, opts ServeOptions) error {
+	switch {
+	case !slices.Contains(engines, opts.Engine):
+		return usage(cmd, "--engine %q is not one of %s", opts.Engine, strings.Join(engines, ", "))
+	case !slices.Contains(logLevels, opts.LogLevel):
+		return usage(cmd, "--log-level %q is not one of %s", opts.LogLevel, strings.Join(logLevels, ", "))
+	case opts.BaseImage != "" && !imageDigest.MatchString(opts.BaseImage):
+		return usage(cmd, "--base-image %q is no digest of the form sha256:<64 hex digits>", opts.BaseImage)
+	}
+	return nil
+}

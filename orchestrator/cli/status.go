@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var r reads
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the daemon and the state of the plugins",
+		Example: `  ocmt status
+  ocmt status -A --json`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			status, err := c.Status(cmd.Context(), a.tenantOf(r))
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return a.printJSON(status)
+			}
+			return printStatus(cmd, status, r.all)
+		},
+	}
+	r.addJSON(cmd)
+	r.addAll(cmd)
+	return cmd
+}
+
+func printStatus(cmd *cobra.Command, s v1.Status, tenants bool) error {
+	head := [][]string{
+		{"daemon", fmt.Sprintf("%s, pid %d, up %s", s.Version.Version, s.PID, time.Since(s.StartedAt).Round(time.Second))},
+		{"home", s.Home},
+		{"engine", fmt.Sprintf("%s %s, runtime %s", s.Engine.Name, s.Engine.Version, s.Engine.Runtime)},
+		{"image", s.Image},
+	}
+	for _, note := range s.Notes {
+		head = append(head, []string{"note", note})
+	}
+	if err := table(cmd, head); err != nil {
+		return err
+	}
+	fmt.Fprintln(cmd.OutOrStdout())
+	return printPlugins(cmd, s.Plugins, tenants)
+}
+
+// printPlugins prints a list of plugins, with their tenants if they are of
+// more than one.
+func printPlugins(cmd *cobra.Command, plugins []v1.Plugin, tenants bool) error {
+	if len(plugins) == 0 {
+		fmt.Fprintln(cmd.OutOrStdout(), "no plugins are installed")
+		return nil
+	}
+	rows := [][]string{{"ID", "VERSION", "SOURCE", "STATE", "TOOLS", "RESTARTS", "LAST EXIT"}}
+	for _, p := range plugins {
+		state := p.State
+		if p.Reason != "" {
+			state += " (" + shorten(p.Reason, 40) + ")"
+		}
+		rows = append(rows, []string{p.ID, p.Version, p.Source, state, strconv.Itoa(p.Tools), strconv.Itoa(p.Restarts), exitText(p.LastExit)})
+	}
+	if tenants {
+		rows[0] = append([]string{"TENANT"}, rows[0]...)
+		for i, p := range plugins {
+			rows[i+1] = append([]string{p.Tenant}, rows[i+1]...)
+		}
+	}
+	return table(cmd, rows)
+}
+
+func exitText(e *v1.Exit) string {
+	if e == nil {
+		return "-"
+	}
+	text := e.Class
+	if e.Detail != "" {
+		text += ": " + shorten(e.Detail, 40)
+	}
+	return text + ", " + instant(e.At)
+}

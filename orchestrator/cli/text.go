@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+)
+
+// clean makes a text of one line that a plugin made fit for a terminal:
+// control characters, and those that change the direction of writing, are
+// printed as escapes.
+func clean(s string) string { return string(appendClean(nil, []byte(s), "")) }
+
+// appendClean appends p to dst, with all but the characters in keep escaped as
+// JSON does, so that JSON stays JSON.
+func appendClean(dst, p []byte, keep string) []byte {
+	for len(p) > 0 {
+		r, size := utf8.DecodeRune(p)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			dst = fmt.Appendf(dst, `\x%02x`, p[0])
+		case !unsafe(r) || strings.ContainsRune(keep, r):
+			dst = append(dst, p[:size]...)
+		default:
+			dst = fmt.Appendf(dst, `\u%04x`, r)
+		}
+		p = p[size:]
+	}
+	return dst
+}
+
+// unsafe says whether r commands a terminal: C0, C1, DEL, line separators, and
+// the bidirectional controls.
+func unsafe(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
+}
+
+// terminalWriter cleans what is written to it, but for line ends and tabs. A
+// character that is split between two writes is held back until the second.
+type terminalWriter struct {
+	w    io.Writer
+	held []byte
+}
+
+// Write writes p, cleaned.
+func (t *terminalWriter) Write(p []byte) (int, error) {
+	text := append(t.held, p...)
+	whole := len(text) - partial(text)
+	t.held = bytes.Clone(text[whole:])
+	if _, err := t.w.Write(appendClean(nil, text[:whole], "\n\t")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Flush writes what was held back.
+func (t *terminalWriter) Flush() error {
+	_, err := t.w.Write(appendClean(nil, t.held, "\n\t"))
+	t.held = nil
+	return err
+}
+
+// partial returns how many bytes at the end of p are the start of a character.
+func partial(p []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(p); n++ {
+		tail := p[len(p)-n:]
+		if utf8.RuneStart(tail[0]) {
+			if utf8.FullRune(tail) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// print gives write a stream for text that a plugin made: as it is, or cleaned
+// if standard output is a terminal.
+func (a *app) print(write func(io.Writer) error) error {
+	if !a.env.IsTerminal(a.env.Stdout) {
+		return write(a.env.Stdout)
+	}
+	t := &terminalWriter{w: a.env.Stdout}
+	if err := write(t); err != nil {
+		return err
+	}
+	return t.Flush()
+}
+
+// printJSON prints v, indented.
+func (a *app) printJSON(v any) error {
+	return a.print(func(w io.Writer) error {
+		encoder := json.NewEncoder(w)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(v)
+	})
+}
+
+// table prints rows, the first of which is the head, in aligned columns. Every
+// cell is cleaned.
+func table(cmd *cobra.Command, rows [][]string) error {
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = clean(cell)
+		}
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+	}
+	return w.Flush()
+}
+
+// shorten cuts s to n characters.
+func shorten(s string, n int) string {
+	runes := []rune(s)
+	if len(runes) <= n {
+		return s
+	}
+	return string(runes[:n-3]) + "..."
+}
+
+// byteSize writes a number of bytes for a person.
+func byteSize(n int64) string {
+	const units = "KMGT"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1024, 0
+	for value >= 1024 && unit < len(units)-1 {
+		value /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, units[unit])
+}
+
+// instant writes a time for a person.
+func instant(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+)
+
+func (a *app) toolsListCommand() *cobra.Command {
+	var r reads
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the tools of all plugins",
+		Example: `  ocmt tools list
+  ocmt tools list --json     with the schemas of the parameters`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			tools, err := c.Tools(cmd.Context(), a.tenantOf(r))
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return a.printJSON(tools)
+			}
+			return printTools(cmd, tools, r.all)
+		},
+	}
+	r.addJSON(cmd)
+	r.addAll(cmd)
+	return cmd
+}
+
+func printTools(cmd *cobra.Command, tools []v1.Tool, tenants bool) error {
+	if len(tools) == 0 {
+		fmt.Fprintln(cmd.OutOrStdout(), "there are no tools")
+		return nil
+	}
+	rows := [][]string{{"PLUGIN", "TOOL", "DESCRIPTION"}}
+	for _, t := range tools {
+		rows = append(rows, []string{t.Plugin, t.Name, shorten(t.Description, 80)})
+	}
+	if tenants {
+		rows[0] = append([]string{"TENANT"}, rows[0]...)
+		for i, t := range tools {
+			rows[i+1] = append([]string{t.Tenant}, rows[i+1]...)
+		}
+	}
+	return table(cmd, rows)
+}
