@@ -24,8 +24,9 @@ const REGISTRAR_LIKE = /^register[A-Z]/;
 export function createApi({ load, entry, source, config, runtime, logger, registry, lifecycle }) {
   let closed = false;
   const guard = (name, register) => (...args) => {
-    if (closed) return logger.warn(`api.${name} was called after register returned; it is ignored`);
-    return register(...args);
+    if (!closed) return register(...args);
+    logger.warn(`api.${name} was called after register returned; it is ignored`);
+    return undefined;
   };
   const record = (name) => guard(name, (...args) => {
     registry.add({ kind: kindOf(name), name: nameOf(args), entry, form: "register", args, about: aboutOf(args) });

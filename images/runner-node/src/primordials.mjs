@@ -9,7 +9,7 @@ export const setTimer = setTimeout;
 export const clearTimer = clearTimeout;
 export const nextTick = process.nextTick.bind(process);
 export const exit = process.exit.bind(process);
-export const memoryUsage = process.memoryUsage.bind(process);
+export const residentMemory = process.memoryUsage.rss.bind(process.memoryUsage);
 export const byteLength = Buffer.byteLength;
 
 const apply = Reflect.apply;

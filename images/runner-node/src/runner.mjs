@@ -3,7 +3,7 @@
 import { factoryContext, pluginContext } from "./context.mjs";
 import { RunnerError, wireError } from "./errors.mjs";
 import { loadPlugin } from "./loader.mjs";
-import { clearTimer, jsonParse, jsonStringify, memoryUsage, now, setTimer, settle } from "./primordials.mjs";
+import { clearTimer, jsonParse, jsonStringify, now, residentMemory, setTimer, settle } from "./primordials.mjs";
 import { Registry } from "./registry.mjs";
 import { resultJSON } from "./serialise.mjs";
 import { invoke } from "./tools.mjs";
@@ -204,7 +204,7 @@ export class Runner {
   }
 
   #onPing(_, reply) {
-    this.#bus.publish(reply, jsonStringify({ type: "pong", rss: memoryUsage.rss() }));
+    this.#bus.publish(reply, jsonStringify({ type: "pong", rss: residentMemory() }));
   }
 
   async #onStop({ reason }, reply) {

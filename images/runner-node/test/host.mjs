@@ -108,7 +108,8 @@ export class Host {
   static async start(load, options = {}) {
     const host = new Host();
     host.load = load;
-    host.server = await new Server((...message) => host.#published(...message)).listen();
+    const published = (...message) => host.#published(...message);
+    host.server = await new Server(options.wrap?.(published) ?? published).listen();
     Object.assign(host.server, options.server);
     host.#spawn(options);
     await host.until(() => host.outcomes.length > 0);
