@@ -137,9 +137,9 @@ func resultText(result json.RawMessage) (string, bool) {
 			Text string `json:"text"`
 		} `json:"content"`
 	}
-	var plain string
-	if json.Unmarshal(result, &plain) == nil {
-		return plain, true
+	var plain *string
+	if json.Unmarshal(result, &plain) == nil && plain != nil {
+		return *plain, true
 	}
 	if json.Unmarshal(result, &r) != nil || len(r.Content) == 0 {
 		return "", false

@@ -91,7 +91,7 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 			events.send(v1.EventError, newAPIError(err))
 			return
 		}
-		events.send(v1.EventDone, detail)
+		events.send(v1.EventDone, withLists(detail))
 	}}, nil
 }
 

@@ -112,7 +112,12 @@ func (a *api) get(ctx context.Context, in *PluginParam) (*answer[v1.PluginDetail
 		return nil, err
 	}
 	detail, err := a.backend.Plugins.Get(ctx, in.Tenant, in.ID)
-	return &answer[v1.PluginDetail]{detail}, err
+	return &answer[v1.PluginDetail]{withLists(detail)}, err
+}
+
+func withLists(p v1.PluginDetail) v1.PluginDetail {
+	p.ToolList, p.Registrations = orEmpty(p.ToolList), orEmpty(p.Registrations)
+	return p
 }
 
 type uninstallInput struct {
