@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
@@ -323,32 +324,46 @@ func TestUploadRefuses(t *testing.T) {
 	}
 }
 
-// denied is a runner whose files the daemon may not remove, and one that fails.
-type denied struct {
+// owner is a runner that alone may remove what lies in locked: for root the
+// file is immutable, for others its directory is read-only.
+type owner struct {
 	Runner
+	locked  string
 	cleaned string
 }
 
-func (d *denied) Clean(_ context.Context, workDir string) error {
-	d.cleaned = workDir
-	return os.Chmod(filepath.Join(workDir, "locked"), 0o700)
+func (o *owner) lock(on bool) error {
+	if os.Geteuid() != 0 {
+		return os.Chmod(o.locked, map[bool]fs.FileMode{true: 0o500, false: 0o700}[on])
+	}
+	f, err := os.Open(filepath.Join(o.locked, "x"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, map[bool]int{true: 0x10, false: 0}[on])
+}
+
+func (o *owner) Clean(_ context.Context, workDir string) error {
+	o.cleaned = workDir
+	return o.lock(false)
 }
 
 func TestRemoveCleansAsTheOwner(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("root may remove everything")
-	}
 	dir := filepath.Join(t.TempDir(), "staging")
-	locked := filepath.Join(dir, workName, "locked")
-	if err := os.MkdirAll(filepath.Join(locked, "x"), 0o700); err != nil {
+	o := &owner{locked: filepath.Join(dir, workName, "locked")}
+	if err := errors.Join(os.MkdirAll(o.locked, 0o700), os.WriteFile(filepath.Join(o.locked, "x"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(locked, 0o500); err != nil {
-		t.Fatal(err)
+	if err := o.lock(true); err != nil {
+		t.Skipf("this file system has no immutable files: %v", err)
 	}
-	d := &denied{}
-	if err := (&Fetcher{Runner: d}).Remove(context.Background(), dir); err != nil || d.cleaned != filepath.Join(dir, workName) {
-		t.Errorf("Remove = %v, cleaned %q", err, d.cleaned)
+	t.Cleanup(func() { o.lock(false) })
+	if err := (&Fetcher{Runner: o}).Remove(context.Background(), dir); err != nil || o.cleaned != filepath.Join(dir, workName) {
+		t.Errorf("Remove = %v, cleaned %q", err, o.cleaned)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Remove: %v", err)
 	}
 }
 

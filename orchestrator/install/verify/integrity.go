@@ -8,7 +8,7 @@ package verify
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // old registry entries have nothing stronger
+	"crypto/sha1" // old packages have nothing stronger
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
