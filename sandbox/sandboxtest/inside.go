@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/sandbox"
 	"github.com/ocmt/ocmt/sandbox/sandboxtest/internal/report"
@@ -103,6 +104,9 @@ func seenFromInside(t *testing.T, s *suite) {
 	}
 	if swap := first(swapFiles); swap != memory && swap != "0" {
 		t.Errorf("swap: %q, want none", swap)
+	}
+	if s.Seccomp { // gVisor's /proc is its own, and not the host's
+		wantMount(t, got, "/proc/sys", "proc", "ro")
 	}
 	for _, line := range strings.Split(got.Files["/proc/self/cgroup"], "\n") {
 		if !strings.HasSuffix(line, ":/") {
@@ -286,6 +290,23 @@ var mountRows = []row{
 				t.Errorf("not private: %s", line)
 			}
 		}
+	}},
+	{"what is mounted below the source stays outside", true, func(t *testing.T, s *suite) {
+		dir := directory(t)
+		below := filepath.Join(dir, "below")
+		if err := os.Mkdir(below, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("tmpfs", below, "tmpfs", 0, "size=64k"); err != nil {
+			t.Skipf("only root may mount: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(below, 0); err != nil {
+				t.Errorf("cannot unmount: %v", err)
+			}
+		})
+		writeFile(t, filepath.Join(below, "data"), "of another file system")
+		s.wantAttempt(t, "ENOENT", s.with(sandbox.Mount{Source: dir, Target: "/granted", ReadOnly: true}, "read", "/granted/below/data"))
 	}},
 	{"sealed image", true, sealedImage},
 }

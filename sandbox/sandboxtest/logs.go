@@ -83,7 +83,9 @@ var logRows = []row{
 		if bound := int(spec.Limits.LogSize) * sandbox.LogFiles; len(out) > bound || len(out) == 0 {
 			t.Errorf("%d bytes, want at most %d and some", len(out), bound)
 		}
-		if !strings.Contains(out, "line 59999\n") {
+		// One stream may run ahead of the other, so that its very last line is
+		// not among the newest.
+		if !strings.Contains(out, "line 5999") {
 			t.Errorf("the end is missing, the last is %q", out[len(out)-12:])
 		}
 	}},
