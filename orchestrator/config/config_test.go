@@ -144,6 +144,7 @@ func TestBrokenFiles(t *testing.T) {
 		{"not UTF-8", "{\n\"a\": \"\xff\"}", 2, 7, "not UTF-8"},
 		{"UTF-16", "\xff\xfe{\x00}\x00", 1, 1, "save it as UTF-8"},
 		{"too deep", strings.Repeat("[", 300), 1, 201, "deeper than 200"},
+		{"too many values", "[" + strings.Repeat("1,", 99_999) + "1]", 1, 199_999, "more than 100000 values"},
 		{"a duplicate name", "{\n  \"plugins\": {},\n  \"plugins\": {}\n}", 3, 3, "twice"},
 		{"a duplicate in disguise", "{\"a\": {\"b\": 1, \"\\u0062\": 2}}", 1, 16, "twice"},
 		{"no object", "[]", 1, 1, "the document must be an object, not an array"},

@@ -13,8 +13,13 @@ import (
 // byteOrderMark begins the UTF-8 files of some editors.
 const byteOrderMark = "\xef\xbb\xbf"
 
-// maxDepth bounds the nesting, because the parser recurses.
-const maxDepth = 200
+// maxDepth bounds the nesting, because the parser recurses, and maxValues the
+// number of values, because it uses some 500 bytes of memory for each: the
+// smallest ones would make 4 MiB of file 650 MB of memory.
+const (
+	maxDepth  = 200
+	maxValues = 100_000
+)
 
 // positioned is an error at a place in the file. Its message never holds
 // values of the file, which may be secrets.
@@ -55,13 +60,14 @@ func checkText(data []byte) (text []byte, bom bool, err error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, bom, position(text, 0, "the file is empty; write {} into it, or remove it")
 	}
-	return text, bom, checkDepth(text)
+	return text, bom, checkShape(text)
 }
 
-// checkDepth refuses text that nests deeper than maxDepth. It reads strings
-// and comments as the parser does, and leaves all other errors to it.
-func checkDepth(text []byte) error {
-	depth := 0
+// checkShape refuses text that nests deeper than maxDepth or holds more than
+// maxValues. It reads strings and comments as the parser does, and leaves all
+// other errors to it.
+func checkShape(text []byte) error {
+	depth, values := 0, 1
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case '"':
@@ -69,11 +75,18 @@ func checkDepth(text []byte) error {
 		case '/':
 			i = skipComment(text, i)
 		case '{', '[':
-			if depth++; depth > maxDepth {
-				return position(text, i, "the nesting is deeper than %d", maxDepth)
-			}
+			depth++
+			values++
+		case ',', ':':
+			values++
 		case '}', ']':
 			depth--
+		}
+		if depth > maxDepth {
+			return position(text, i, "the nesting is deeper than %d", maxDepth)
+		}
+		if values > maxValues {
+			return position(text, i, "there are more than %d values", maxValues)
 		}
 	}
 	return nil
@@ -92,17 +105,19 @@ func skipString(text []byte, i int) int {
 // skipComment returns the index of the last byte of the comment at i, or i if
 // there is none.
 func skipComment(text []byte, i int) int {
-	for start, end := range map[string]string{"//": "\n", "/*": "*/"} {
-		if !bytes.HasPrefix(text[i:], []byte(start)) {
-			continue
-		}
-		n := bytes.Index(text[i+len(start):], []byte(end))
-		if n < 0 {
-			return len(text)
-		}
-		return i + len(start) + n + len(end) - 1
+	end := "\n"
+	switch {
+	case bytes.HasPrefix(text[i:], []byte("//")):
+	case bytes.HasPrefix(text[i:], []byte("/*")):
+		end = "*/"
+	default:
+		return i
 	}
-	return i
+	n := bytes.Index(text[i+2:], []byte(end))
+	if n < 0 {
+		return len(text)
+	}
+	return i + 2 + n + len(end) - 1
 }
 
 // parseTree parses text. A comment on a last line without an end is fine for
