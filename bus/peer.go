@@ -229,6 +229,9 @@ func (p *Peer) release() {
 
 // lost tells those who wait for the runner that a connection of it has ended.
 func (p *Peer) lost() {
+	if p.isClosed() {
+		return // Close told them
+	}
 	// What the server has for the host comes first.
 	_ = p.host.FlushTimeout(drainTimeout)
 	p.mu.Lock()

@@ -1,0 +1,135 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+)
+
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	invalid, precondition := errdefs.IsInvalidArgument, errdefs.IsFailedPrecondition
+	many := func(item string) string { return strings.TrimSuffix(strings.Repeat(item+",", MaxItems+1), ",") }
+	tests := []struct {
+		name, data string
+		into       Message
+		class      func(error) bool
+		want       string // in the message
+	}{
+		{"empty", "", new(Ping), invalid, "empty"},
+		{"space", " \n", new(Ping), invalid, "empty"},
+		{"truncated", `{"type":"ping"`, new(Ping), invalid, "truncated"},
+		{"truncated in a string", `{"type":"pi`, new(Ping), invalid, "truncated"},
+		{"trailing garbage", `{"type":"ping"}x`, new(Ping), invalid, "follows"},
+		{"two messages", `{"type":"ping"}{"type":"ping"}`, new(Ping), invalid, "follows"},
+		{"no object", `"ping"`, new(Ping), invalid, "cannot unmarshal"},
+		{"null", `null`, new(Ping), invalid, "no type"},
+		{"no JSON", `ping`, new(Ping), invalid, "invalid character"},
+		{"no type", `{}`, new(Ping), invalid, "no type"},
+		{"unknown type", `{"type":"boom"}`, new(Ping), invalid, `"boom"`},
+		{"another type", `{"type":"pong","rss":1}`, new(Ping), invalid, `"pong"`},
+		{"type of another kind", `{"type":1}`, new(Ping), invalid, "cannot unmarshal"},
+		{"field of another kind", `{"type":"pong","rss":"1"}`, new(Pong), invalid, "rss"},
+		{"deep", `{"type":"tool.result","id":"1","result":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + "}", new(ToolResult), invalid, "depth"},
+		{"too large", `{"type":"ping","x":"` + strings.Repeat("x", MaxSmallSize) + `"}`, new(Ping), invalid, "at most 4096"},
+		{"ready too large", `{"type":"ready","x":"` + strings.Repeat("x", MaxReadySize) + `"}`, new(Ready), invalid, "at most 1048576"},
+		{"wire version", `{"type":"hello","wire":[2,3]}`, new(Hello), precondition, "[2 3]"},
+		{"no wire version", `{"type":"hello"}`, new(Hello), precondition, "speaks 1"},
+		{"mode", `{"type":"load","mode":"x"}`, new(Load), invalid, `"x"`},
+		{"registrations", `{"type":"ready","registrations":[` + many(`{"kind":"x"}`) + `]}`, new(Ready), invalid, "1025 registrations"},
+		{"registration without kind", `{"type":"ready","registrations":[{}]}`, new(Ready), invalid, "no kind"},
+		{"diagnostics", `{"type":"ready","diagnostics":[` + many(`{}`) + `]}`, new(Ready), invalid, "1025 diagnostics"},
+		{"failed without code", `{"type":"failed"}`, new(Failed), invalid, "no code"},
+		{"call without id", `{"type":"tool.call"}`, new(ToolCall), invalid, "no id"},
+		{"result without id", `{"type":"tool.result","result":1}`, new(ToolResult), invalid, "no id"},
+		{"neither result nor error", `{"type":"tool.result","id":"1"}`, new(ToolResult), invalid, "exactly one"},
+		{"result and error", `{"type":"tool.result","id":"1","result":1,"error":{"code":"threw"}}`, new(ToolResult), invalid, "exactly one"},
+		{"error without code", `{"type":"tool.result","id":"1","error":{}}`, new(ToolResult), invalid, "no code"},
+		{"progress without id", `{"type":"progress"}`, new(Progress), invalid, "no id"},
+		{"cancel without id", `{"type":"cancel"}`, new(Cancel), invalid, "no id"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := Decode([]byte(tt.data), tt.into)
+			if !tt.class(err) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want one that says %q", err, tt.want)
+			}
+			if err != nil && len(err.Error()) > 500 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
+			}
+		})
+	}
+}
+
+func TestDecodeAccepts(t *testing.T) {
+	t.Parallel()
+	var r ToolResult
+	if err := Decode([]byte(" {\"new\":true,\"type\":\"tool.result\",\"id\":\"1\",\"result\":null}\n"), &r); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(r.Result), "null"; got != want || r.Error != nil {
+		t.Errorf("got %q, %v, want %q", got, r.Error, want)
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		msg  Message
+	}{
+		{"neither result nor error", &ToolResult{ID: "1"}},
+		{"invalid JSON", &ToolCall{ID: "1", Params: json.RawMessage("{")}},
+		{"too large", &Stop{Reason: strings.Repeat("x", MaxSmallSize)}},
+		{"mode", &Load{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if data, err := Encode(tt.msg); !errdefs.IsInvalidArgument(err) {
+				t.Errorf("got %q, %v, want InvalidArgument", data, err)
+			}
+		})
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, g := range goldens() {
+			msg := g.empty()
+			if Decode(data, msg) != nil {
+				continue
+			}
+			// What was accepted can be sent on, and means the same.
+			once, err := Encode(msg)
+			if err != nil {
+				t.Skip() // escapes can make it larger than it came
+			}
+			again := g.empty()
+			if err := Decode(once, again); err != nil {
+				t.Fatalf("cannot decode what was encoded: %v: %q", err, once)
+			}
+			twice, err := Encode(again)
+			if err != nil || !bytes.Equal(once, twice) {
+				t.Fatalf("got %q, %v, want %q", twice, err, once)
+			}
+		}
+	})
+}
