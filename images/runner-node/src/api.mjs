@@ -40,7 +40,7 @@ export function createApi({ load, entry, source, config, runtime, logger, regist
     source,
     runtimeSource: source,
     rootDir: load.root,
-    registrationMode: load.mode,
+    registrationMode: "full", // in a load check too: it must see what a real load registers
     config,
     pluginConfig: load.pluginConfig ?? {},
     runtime,

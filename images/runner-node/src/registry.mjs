@@ -59,11 +59,6 @@ export class Registry {
     this.#items.push(source);
   }
 
-  /** The items of one kind, with their handlers. */
-  items(kind) {
-    return this.#items.filter((item) => item.kind === kind);
-  }
-
   /**
    * finish makes the tools known and returns every registration as the host
    * is told of it. A tool name that occurs twice is an error.

@@ -5,11 +5,10 @@ import { RunnerError, wireError } from "./errors.mjs";
 import { loadPlugin } from "./loader.mjs";
 import { clearTimer, jsonParse, jsonStringify, now, residentMemory, setTimer, settle } from "./primordials.mjs";
 import { Registry } from "./registry.mjs";
+import { failedText, MAX_READY, readyText, WIRE } from "./report.mjs";
 import { resultJSON } from "./serialise.mjs";
 import { invoke } from "./tools.mjs";
 
-/** The wire version that this runner speaks. */
-export const WIRE = 1;
 /** How long the host may take to answer, in ms, before it is asked again. */
 const ANSWER_TIMEOUT = 10_000;
 /** The pause before a question is repeated, in ms. */
@@ -106,23 +105,14 @@ export class Runner {
       this.#plugin = await loadPlugin(load, registry);
       return this.#ready(now() - started);
     } catch (error) {
-      const failed = { type: "failed", error: wireError(error, "register"), diagnostics: registry.diagnostics };
-      return { verb: "failed", text: jsonStringify(failed) };
+      return { verb: "failed", text: failedText(wireError(error, "register"), registry.diagnostics) };
     }
   }
 
   #ready(loadMs) {
     const { registrations, registry: { diagnostics } } = this.#plugin;
-    const ready = { type: "ready", registrations, diagnostics, loadMs: Math.round(loadMs * 1000) / 1000 };
-    let text = jsonStringify(ready);
-    if (Buffer.byteLength(text) > this.#bus.maxPayload) {
-      diagnostics.push({ level: "warn", message: "the descriptions of the registrations are too long; only those of tools are kept" });
-      ready.registrations = registrations.map((item) => (item.kind === "tool" ? item : { ...item, spec: {} }));
-      text = jsonStringify(ready);
-    }
-    if (Buffer.byteLength(text) > this.#bus.maxPayload) {
-      throw new RunnerError("register", `the plugin registers more than a message of ${this.#bus.maxPayload} bytes can hold`);
-    }
+    const limit = Math.min(this.#bus.maxPayload, MAX_READY);
+    const text = readyText({ registrations, diagnostics, loadMs: Math.round(loadMs * 1000) / 1000 }, limit);
     return { verb: "ready", text };
   }
 

@@ -58,7 +58,7 @@ test("the api's fields and runtime", async () => {
   const root = join(fixtures, "api");
   const config = { agents: {}, plugins: { entries: { demo: { config: { units: "metric" } } } } };
   assert.deepEqual((await host.call("probe")).result, {
-    id: "demo", name: "Demo", version: "1.0.0", registrationMode: "discovery", config, pluginConfig: { units: "metric" },
+    id: "demo", name: "Demo", version: "1.0.0", registrationMode: "full", config, pluginConfig: { units: "metric" },
     rootDir: root, source: join(root, "index.mjs"), path: join(host.server.dir, "x"),
     runtimeVersion: "2026.9.6", current: config, loaded: config, provider: "openai", stateDir: tmpdir(),
     unknownNamespace: "undefined", thenable: "undefinedundefined",

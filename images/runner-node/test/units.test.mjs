@@ -8,6 +8,7 @@ import { describe } from "../src/errors.mjs";
 import { Lifecycle } from "../src/lifecycle.mjs";
 import { createLogger } from "../src/logger.mjs";
 import { kindOf, nameOf } from "../src/registrars.mjs";
+import { failedText, readyText } from "../src/report.mjs";
 import { plain, resultJSON, spec } from "../src/serialise.mjs";
 import { openKeyedStore, openSyncKeyedStore } from "../src/store.mjs";
 import { subjects, token } from "../src/subject.mjs";
@@ -187,4 +188,17 @@ test("a keyed store refuses what it cannot keep", async (t) => {
   assert.throws(() => store.register("c", 1), /full/);
   writeFileSync(join(dir, "keyed", "bad.json"), "{");
   assert.throws(() => openSyncKeyedStore(dir, { namespace: "bad" }).count(), /cannot read/);
+});
+
+test("reports stay within the host's bounds", () => {
+  const diagnostics = Array.from({ length: 200 }, () => ({ level: "warn", message: "ü".repeat(1024) }));
+  const error = { code: "load", message: "m", stack: "s" };
+  const failed = failedText(error, diagnostics);
+  assert.ok(Buffer.byteLength(failed) <= 64 * 1024);
+  assert.ok(JSON.parse(failed).diagnostics.length > 10);
+  assert.deepEqual(JSON.parse(failedText(error, [])), { type: "failed", error, diagnostics: [] });
+  const hook = { kind: "hook", name: "x", entry: 0, form: "register", spec: { text: "y".repeat(1000) } };
+  assert.throws(() => readyText({ registrations: Array(1025).fill(hook), diagnostics: [], loadMs: 1 }, Infinity), { code: "register" });
+  const short = JSON.parse(readyText({ registrations: Array(1024).fill(hook), diagnostics, loadMs: 1 }, 1024 * 1024));
+  assert.deepEqual([short.registrations.length, short.registrations[0].spec, short.diagnostics.length], [1024, {}, 1]);
 });

@@ -1,6 +1,6 @@
 // The SDK's small helpers for channels: accounts, targets and session keys.
 
-import { normalizeLowercaseStringOrEmpty, normalizeOptionalStringifiedId, normalizeStringEntries } from "./coerce.mjs";
+import { normalizeLowercaseStringOrEmpty, normalizeStringEntries } from "./coerce.mjs";
 
 export const DEFAULT_ACCOUNT_ID = "default";
 const BLOCKED = new Set(["__proto__", "prototype", "constructor"]);
@@ -75,8 +75,6 @@ export function resolveThreadSessionKeys({ baseSessionKey, threadId, parentSessi
   const suffix = normalizeThreadId?.(id) ?? id.toLowerCase();
   return { sessionKey: useSuffix ? `${baseSessionKey}:thread:${suffix}` : baseSessionKey, parentSessionKey };
 }
-
-export const normalizeOutboundThreadId = normalizeOptionalStringifiedId;
 
 /** The fields of a channel plugin that its base may hold. */
 const BASE_FIELDS = [

@@ -85,13 +85,13 @@ const MAX_DATE = 8.64e15;
 export const asFiniteNumber = (value) => (Number.isFinite(value) ? value : undefined);
 export const asPositiveFiniteNumber = (value) => (Number.isFinite(value) && value > 0 ? value : undefined);
 export const asNonNegativeFiniteNumber = (value) => (Number.isFinite(value) && value >= 0 ? value : undefined);
-export function asFiniteNumberInRange(value, { min = -Infinity, max = Infinity, minExclusive, maxExclusive }) {
+export function asFiniteNumberInRange(value, { min = -Infinity, max = Infinity, minExclusive, maxExclusive } = {}) {
   if (!Number.isFinite(value)) return undefined;
   const above = minExclusive ? value > min : value >= min;
   const below = maxExclusive ? value < max : value <= max;
   return above && below ? value : undefined;
 }
-export const asSafeIntegerInRange = (value, { min = -Infinity, max = Infinity }) =>
+export const asSafeIntegerInRange = (value, { min = -Infinity, max = Infinity } = {}) =>
   Number.isSafeInteger(value) && value >= min && value <= max ? value : undefined;
 export const asPositiveSafeInteger = (value) => asSafeIntegerInRange(value, { min: 1 });
 export const asDateTimestampMs = (value) => asFiniteNumberInRange(value, { min: -MAX_DATE, max: MAX_DATE });
