@@ -7,7 +7,9 @@ ARCH        ?= $(shell $(GO) env GOARCH 2>/dev/null)
 BIN         := bin
 PKG         := github.com/ocmt/ocmt
 GOFLAGS_REL := -trimpath -buildvcs=false
-GO_SOURCES  := $(shell find . -name '*.go' -not -path './bin/*') go.mod go.sum
+GO_SOURCES  := $(shell find cmd/ocmt orchestrator bus sandbox images -name '*.go' -not -name '*_test.go') $(shell find orchestrator sandbox -name '*.sql' -o -name '*.json' -path '*seccomp*') go.mod go.sum
+INIT_SOURCES := $(shell find cmd/ocmt-init sandbox/egress/forward sandbox/egress/link -name '*.go' -not -name '*_test.go') go.mod
+IMAGE_SOURCES := images/lock.json $(shell find images/build images/cmd -name '*.go' -not -name '*_test.go')
 JS_SOURCES  := $(shell find images/runner-node/src -type f 2>/dev/null)
 
 export PATH := $(CURDIR)/$(BIN)/tools:$(PATH)
@@ -24,13 +26,13 @@ go: # say what to do when Go is missing or too old to fetch the toolchain it nee
 
 build: $(BIN)/ocmt ## build bin/ocmt, bin/ocmt-init and the images
 
-$(BIN)/ocmt-init: $(GO_SOURCES) | go
+$(BIN)/ocmt-init: $(INIT_SOURCES) | go
 	CGO_ENABLED=0 GOARCH=$(ARCH) $(GO) build $(GOFLAGS_REL) -ldflags '-s -w -buildid=' -o $@ ./cmd/ocmt-init
 
 $(BIN)/runner.js: $(JS_SOURCES) | go
 	$(GO) run ./images/runner-node/cmd/bundle -o $@
 
-$(BIN)/images.json: $(BIN)/ocmt-init $(BIN)/runner.js images/lock.json
+$(BIN)/images.json: $(BIN)/ocmt-init $(BIN)/runner.js $(IMAGE_SOURCES)
 	$(IMAGEBUILD)
 
 $(BIN)/ocmt: $(BIN)/images.json $(GO_SOURCES)

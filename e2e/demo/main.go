@@ -72,7 +72,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 			return fmt.Errorf("%s: %w", strings.ToLower(step.title), err)
 		}
 	}
-	x.say("\n== Stop, and see what is left\n")
+	x.say("\n== Uninstall, stop, and see what is left\n")
 	running = false
 	if err := x.stop(ctx); err != nil {
 		return err
@@ -265,16 +265,20 @@ func (x *demo) tamper(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(text, "quarantined") {
-		return errors.New("the refusal does not say that the plugin is quarantined")
+	if !strings.Contains(text, "quarantine") {
+		return errors.New("the refusal does not say that the plugin is in quarantine")
 	}
 	if _, err := second.Container(ctx, "default", pluginID); err == nil {
 		return errors.New("the tampered plugin runs")
 	}
-	return nil
+	_, err = x.ocmt(ctx, second, 0, "plugins", "uninstall", pluginID)
+	return err
 }
 
 func (x *demo) stop(ctx context.Context) error {
+	if _, err := x.ocmt(ctx, x.d, 0, "plugins", "uninstall", pluginID); err != nil {
+		return errors.Join(err, x.d.Stop())
+	}
 	if err := x.d.Stop(); err != nil {
 		return err
 	}

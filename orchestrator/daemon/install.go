@@ -88,7 +88,8 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 	default:
 	}
 	progress(v1.Progress{Stage: "start", Message: "starting " + p.Key.ID})
-	return d.detail(p), b.firstStart(ctx, p.Key)
+	err = b.firstStart(ctx, p.Key)
+	return d.detail(p), err
 }
 
 // noteInstall writes the install to config.json, where people look for it.

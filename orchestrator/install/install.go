@@ -325,7 +325,7 @@ func (in *Installer) checkName(ctx context.Context, tenant, name string) error {
 
 func alreadyInstalled(i plugin.Installed) error {
 	return fault.New(errdefs.ErrAlreadyExists, "already_installed", "the plugin %s is installed, in version %s", i.Key.ID, i.Descriptor.Version).
-		WithHint("to get another version: ocmt plugins update %s", i.Key.ID)
+		WithHint("to get another version, uninstall it first, its state kept: ocmt plugins uninstall %s --keep-state", i.Key.ID)
 }
 
 func (in *Installer) find(ctx context.Context, key plugin.Key) (plugin.Installed, error) {

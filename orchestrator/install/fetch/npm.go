@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,7 +85,7 @@ func (f *Fetcher) prepare(dir string, r resolution) (workDir, bundle string, err
 		files[lockName] = r.lock
 	}
 	for name, data := range files {
-		if err := writeShared(filepath.Join(workDir, name), data); err != nil {
+		if err := writeShared(filepath.Join(workDir, name), data, 0o666); err != nil { // npm saves to them
 			return "", "", err
 		}
 	}
@@ -100,14 +101,14 @@ func (f *Fetcher) prepare(dir string, r resolution) (workDir, bundle string, err
 		certificates = append(append(certificates, data...), '\n')
 	}
 	bundle = filepath.Join(dir, caName)
-	return workDir, bundle, writeShared(bundle, certificates)
+	return workDir, bundle, writeShared(bundle, certificates, 0o644)
 }
 
-func writeShared(name string, data []byte) error {
+func writeShared(name string, data []byte, mode fs.FileMode) error {
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		return err
 	}
-	return os.Chmod(name, 0o644)
+	return os.Chmod(name, mode)
 }
 
 // arguments is npm's command line, as the official host has it, plus: a cache
