@@ -72,15 +72,15 @@ func (b *bridge) run(ctx context.Context) error {
 		b.link.Close()
 		_ = b.socket.SetReadDeadline(time.Unix(1, 0))
 	})
-	violation := b.up(ctx)
-	if violation != nil {
+	wrong := b.up(ctx)
+	if wrong != nil {
 		b.link.Close()
 		down.Wait()
-		b.farewell(violation)
+		b.farewell(wrong)
 	}
 	b.close()
 	down.Wait()
-	return violation
+	return wrong
 }
 
 func (b *bridge) close() {
@@ -90,13 +90,13 @@ func (b *bridge) close() {
 
 // up carries the runner's bytes to the server until one of them is gone, or
 // the runner violates the protocol.
-func (b *bridge) up(ctx context.Context) (violation error) {
+func (b *bridge) up(ctx context.Context) error {
 	buf := make([]byte, bridgeBuffer)
 	for {
 		n, err := b.socket.Read(buf)
-		ops, violation := b.meter.feed(buf[:n])
-		if violation != nil {
-			return violation
+		ops, wrong := b.meter.feed(buf[:n])
+		if wrong != nil {
+			return wrong
 		}
 		if b.throttle.wait(ctx, ops, n) != nil {
 			return nil
@@ -141,8 +141,8 @@ func (b *bridge) drain() {
 }
 
 // farewell tells the runner why it is cut off, as the server would.
-func (b *bridge) farewell(violation error) {
+func (b *bridge) farewell(wrong error) {
 	if b.socket.SetWriteDeadline(time.Now().Add(farewellTimeout)) == nil {
-		_, _ = fmt.Fprintf(b.socket, "-ERR '%s'\r\n", violation)
+		_, _ = fmt.Fprintf(b.socket, "-ERR '%s'\r\n", wrong)
 	}
 }

@@ -1,20 +1,21 @@
 package bus
 
-import (
-	"bytes"
-	"errors"
-)
+import "bytes"
 
 // maxControlLine bounds a line of the protocol, its end included, bytes.
 const maxControlLine = 4096
 
-// Violations of the protocol. Each costs the connection that committed it.
-// The texts are the NATS server's own, since clients know them.
-var (
-	errLine    = errors.New("Maximum Control Line Exceeded")
-	errProto   = errors.New("Unknown Protocol Operation")
-	errPayload = errors.New("Maximum Payload Violation")
+// violation of the protocol costs the connection that committed it. The texts
+// are the NATS server's own, since clients know them.
+type violation string
+
+const (
+	errLine    violation = "Maximum Control Line Exceeded"
+	errProto   violation = "Unknown Protocol Operation"
+	errPayload violation = "Maximum Payload Violation"
 )
+
+func (v violation) Error() string { return string(v) }
 
 // meter follows what a client sends just closely enough to count operations
 // and to know where payloads are. It accepts less than the server does: every

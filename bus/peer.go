@@ -201,8 +201,8 @@ func (p *Peer) serve(ctx context.Context, conn net.Conn) {
 		throttle: p.throttle,
 		deadline: p.server.limits.WriteDeadline,
 	}
-	if violation := b.run(ctx); violation != nil {
-		p.noise.Do(func() { p.log.Warn("bus connection closed for a violation", "violation", violation) })
+	if wrong := b.run(ctx); wrong != nil {
+		p.noise.Do(func() { p.log.Warn("bus connection closed for a violation", "error", wrong) })
 	}
 	if b.meter.connected {
 		p.lost()
