@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -58,6 +59,14 @@ func withHost(args []string) int {
 				return err
 			}
 			<-ctx.Done()
+			if os.Getenv("STUBBORN") != "" { // it does not end: a second signal ends it
+				for range 500 { // the first of them may come too soon
+					if err := self.Signal(syscall.SIGTERM); err != nil {
+						return err
+					}
+					<-time.After(10 * time.Millisecond)
+				}
+			}
 			fmt.Fprintln(o.Stderr, "stopped in order")
 			return nil
 		},

@@ -34,8 +34,8 @@ func (a *app) confirm(ctx context.Context, from origin) error {
 	}
 	fmt.Fprintf(a.env.Stderr, warning, source, clean(from.spec))
 	line := make(chan string, 1)
-	go func() { // a read cannot be interrupted; the process ends soon
-		text, _ := bufio.NewReader(a.env.Stdin).ReadString('\n') //nolint:errcheck // no answer is no
+	go func() { // a read cannot be interrupted; no answer is no
+		text, _ := bufio.NewReader(a.env.Stdin).ReadString('\n')
 		line <- text
 	}()
 	select {

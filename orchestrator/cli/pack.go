@@ -26,7 +26,7 @@ const (
 // packer writes a directory as a tar, with nothing in it that depends on who
 // packs it or when.
 type packer struct {
-	ctx     context.Context //nolint:containedctx // it lives as long as packDir
+	ctx     context.Context // it lives as long as packDir
 	root    *os.Root
 	out     *tar.Writer
 	skipped func(string)
@@ -42,7 +42,7 @@ func packDir(ctx context.Context, dir string, w io.Writer, skipped func(string))
 	if err != nil {
 		return fault.New(openClass(err), "unreadable_path", "cannot read the directory: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it was read only
 	p := &packer{ctx: ctx, root: root, out: tar.NewWriter(w), skipped: skipped}
 	if err := fs.WalkDir(root.FS(), ".", p.add); err != nil {
 		return fmt.Errorf("cannot pack %s: %w", dir, err)
@@ -93,7 +93,7 @@ func (p *packer) addLink(name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.root.Stat(name); err != nil || filepath.IsAbs(target) {
+	if _, outside := p.root.Stat(name); outside != nil || filepath.IsAbs(target) {
 		p.skipped(fmt.Sprintf("left out the link %s: %s is nothing inside the directory", name, target))
 		return nil
 	}

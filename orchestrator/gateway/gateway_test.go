@@ -127,7 +127,7 @@ func wantFault(t *testing.T, err, class error, code string) *fault.Error {
 		t.Fatalf("no error, want %s", code)
 	}
 	f := fault.Of(err)
-	if f.Code != code || f.Class() != class {
+	if f.Code != code || !errors.Is(f.Class(), class) {
 		t.Fatalf("got %s (%v): %v, want %s (%v)", f.Code, f.Class(), err, code, class)
 	}
 	return f

@@ -144,10 +144,13 @@ func (b *budget) vocabulary() *jsonschema.Vocabulary {
 	}
 }
 
+// overBudget is what a validation that visits too many places panics with.
+type overBudget struct{}
+
 // Validate counts a visit.
 func (b *budget) Validate(*jsonschema.ValidatorContext, any) {
 	if b.left--; b.left < 0 {
-		panic(errTooMuchWork)
+		panic(overBudget{})
 	}
 }
 
@@ -160,9 +163,11 @@ func (t *compiledTool) validate(params any, s size) (err error) {
 	defer t.mu.Unlock()
 	t.budget.left = freeVisits + visitsPerNode*s.nodes
 	defer func() {
-		if r := recover(); r == errTooMuchWork {
+		switch r := recover().(type) {
+		case nil:
+		case overBudget:
 			err = errTooMuchWork
-		} else if r != nil {
+		default:
 			panic(r)
 		}
 	}()

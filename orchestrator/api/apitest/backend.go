@@ -244,7 +244,7 @@ func (b *Backend) Logs(ctx context.Context, tenant, ref string, q v1.LogQuery) (
 }
 
 // untilDone is a reader that ends with its context.
-type untilDone struct{ ctx context.Context } //nolint:containedctx // a reader has no other way
+type untilDone struct{ ctx context.Context }
 
 func (u untilDone) Read([]byte) (int, error) {
 	<-u.ctx.Done()

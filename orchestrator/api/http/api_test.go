@@ -78,8 +78,14 @@ func serve(t *testing.T, opts httpapi.Options) *server {
 	return s
 }
 
-// do sends a request and returns the status and the body.
-func (s *server) do(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
+// reply is an answer without its body.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+}
+
+// do sends a request and returns the answer and its body.
+func (s *server) do(t *testing.T, method, path, body string, headers ...string) (reply, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://ocmt"+path, strings.NewReader(body))
 	if err != nil {
@@ -97,7 +103,7 @@ func (s *server) do(t *testing.T, method, path, body string, headers ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(text)
+	return reply{res.StatusCode, res.Header}, string(text)
 }
 
 func TestRefusedRequests(t *testing.T) {
@@ -159,7 +165,7 @@ func TestPackageNameAsID(t *testing.T) {
 	s := serve(t, httpapi.Options{})
 	res, body := s.do(t, "GET", "/v1/tenants/default/plugins/@scope%2Fdemo", "")
 	var detail v1.PluginDetail
-	if err := json.Unmarshal([]byte(body), &detail); err != nil || res.StatusCode != 200 || detail.ID != "demo" {
+	if err := json.Unmarshal([]byte(body), &detail); err != nil || res.StatusCode != http.StatusOK || detail.ID != "demo" {
 		t.Errorf("got %d %s (%v), want plugin demo", res.StatusCode, body, err)
 	}
 }
@@ -167,13 +173,13 @@ func TestPackageNameAsID(t *testing.T) {
 func TestPanicCostsOneRequest(t *testing.T) {
 	s := serve(t, httpapi.Options{})
 	res, body := s.do(t, "POST", "/v1/tenants/default/plugins/demo/tools/panic/call", "{}", "X-Request-Id", "req-1")
-	if res.StatusCode != 500 || !strings.Contains(body, "req-1") || strings.Contains(body, "as asked for") {
+	if res.StatusCode != http.StatusInternalServerError || !strings.Contains(body, "req-1") || strings.Contains(body, "as asked for") {
 		t.Errorf("got %d %s", res.StatusCode, body)
 	}
 	if log := s.log.String(); !strings.Contains(log, "handler panicked") || !strings.Contains(log, "as asked for") {
 		t.Errorf("the log does not tell: %s", log)
 	}
-	if res, body := s.do(t, "GET", "/v1/version", ""); res.StatusCode != 200 {
+	if res, body := s.do(t, "GET", "/v1/version", ""); res.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d %s", res.StatusCode, body)
 	}
 }
@@ -305,7 +311,7 @@ func TestStopEndsStreams(t *testing.T) {
 func TestOpenAPI(t *testing.T) {
 	s := serve(t, httpapi.Options{})
 	res, body := s.do(t, "GET", "/v1/openapi.json", "")
-	if res.StatusCode != 200 {
+	if res.StatusCode != http.StatusOK {
 		t.Fatalf("%d %s", res.StatusCode, body)
 	}
 	var indented bytes.Buffer

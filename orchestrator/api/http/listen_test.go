@@ -32,7 +32,7 @@ func TestListenUnix(t *testing.T) {
 	if !errdefs.IsConflict(err) || f.Code != "daemon_running" || !strings.Contains(f.Message, fmt.Sprintf("pid %d", os.Getpid())) || !strings.Contains(f.Hint, "kill") {
 		t.Errorf("second daemon: %v, hint %q", err, f.Hint)
 	}
-	if conn, err := net.Dial("unix", path); err != nil { //nolint:noctx // a test
+	if conn, err := net.Dial("unix", path); err != nil {
 		t.Errorf("the first daemon lost its socket: %v", err)
 	} else {
 		conn.Close()

@@ -201,7 +201,7 @@ func copyFlushed(w http.ResponseWriter, r io.Reader) error {
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // what io.Reader returns
+		case err == io.EOF:
 			return nil
 		case err != nil:
 			return err

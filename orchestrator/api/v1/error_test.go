@@ -29,7 +29,7 @@ func TestErrorRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := fault.Of(received.Err())
-			if got.Class() != c.class || got.Code != sent.Code || got.Message != sent.Message || got.Hint != sent.Hint || !got.Retryable {
+			if !errors.Is(got.Class(), c.class) || got.Code != sent.Code || got.Message != sent.Message || got.Hint != sent.Hint || !got.Retryable {
 				t.Errorf("got %+v, want %+v", got, sent)
 			}
 			if details, ok := got.Details.(json.RawMessage); !ok || string(details) != "[1]" {
