@@ -226,7 +226,7 @@ func TestClassify(t *testing.T) {
 		"./none": errdefs.ErrNotFound, "/none/at/all": errdefs.ErrNotFound, "none.tar.gz": errdefs.ErrNotFound,
 		"./name": errdefs.ErrInvalidArgument, "x.zip": errdefs.ErrInvalidArgument, " ": errdefs.ErrInvalidArgument, "./a.tgz/x": errdefs.ErrInvalidArgument,
 	} {
-		if got, err := classify(spec); fault.Of(err).Class() != class {
+		if got, err := classify(spec); !errors.Is(fault.Of(err).Class(), class) {
 			t.Errorf("classify(%q) = %+v, %v, want %v", spec, got, err, class)
 		}
 	}

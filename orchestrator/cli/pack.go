@@ -87,13 +87,20 @@ func skipDir(entry fs.DirEntry) error {
 	return nil
 }
 
-// addLink keeps a link if it leads to something inside; os.Root knows.
+// leadsInside says whether a link leads to something in the directory: os.Root
+// follows no link out of it.
+func (p *packer) leadsInside(name, target string) bool {
+	_, err := p.root.Stat(name)
+	return err == nil && !filepath.IsAbs(target)
+}
+
+// addLink keeps a link that leads inside.
 func (p *packer) addLink(name string) error {
 	target, err := p.root.Readlink(name)
 	if err != nil {
 		return err
 	}
-	if _, outside := p.root.Stat(name); outside != nil || filepath.IsAbs(target) {
+	if !p.leadsInside(name, target) {
 		p.skipped(fmt.Sprintf("left out the link %s: %s is nothing inside the directory", name, target))
 		return nil
 	}

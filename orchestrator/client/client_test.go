@@ -209,7 +209,7 @@ func TestInstall(t *testing.T) {
 	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "missing", Source: "npm", Confirmed: true}, nil); !errdefs.IsNotFound(err) {
 		t.Errorf("missing: %v", err)
 	}
-	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "broken", Source: "npm", Confirmed: true}, nil); fault.Of(err).Class() != fault.ErrPlugin {
+	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "broken", Source: "npm", Confirmed: true}, nil); !errors.Is(fault.Of(err).Class(), fault.ErrPlugin) {
 		t.Errorf("broken: %v", err)
 	}
 	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "new", Source: "npm"}, nil); !errdefs.IsPermissionDenied(err) {
