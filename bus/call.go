@@ -24,6 +24,10 @@ const (
 	noResponders = "503"
 )
 
+// ErrNoRunner is wrapped by the Unavailable errors of [Peer.Request] that mean
+// that nobody got the request, so that it can safely be sent again.
+var ErrNoRunner = errors.New("no runner took the request")
+
 // Handler answers a message of the runner. data is the untrusted side's; nil
 // answers nothing. ctx ends when the peer is closed.
 type Handler func(ctx context.Context, data []byte) (reply []byte)
@@ -109,7 +113,7 @@ func (p *Peer) begin() (number uint64, answer <-chan *nats.Msg, gone <-chan stru
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return 0, nil, nil, p.errClosed()
+		return 0, nil, nil, fmt.Errorf("%w: %w", ErrNoRunner, p.errClosed())
 	}
 	p.last++
 	c := make(chan *nats.Msg, 1)
@@ -141,7 +145,7 @@ func (p *Peer) answer(m *nats.Msg) {
 
 func (p *Peer) open(m *nats.Msg) ([]byte, error) {
 	if len(m.Data) == 0 && m.Header.Get(statusHeader) == noResponders {
-		return nil, fmt.Errorf("plugin %q is not listening: %w", p.id.Plugin, errdefs.ErrUnavailable)
+		return nil, fmt.Errorf("plugin %q is not listening: %w: %w", p.id.Plugin, ErrNoRunner, errdefs.ErrUnavailable)
 	}
 	return m.Data, nil
 }

@@ -145,20 +145,8 @@ func (d *Daemon) Run(ctx context.Context, args ...string) Result {
 // RunInput is Run with standard input.
 func (d *Daemon) RunInput(ctx context.Context, stdin io.Reader, args ...string) Result {
 	cmd := exec.CommandContext(ctx, d.bin, append(args, "--home", d.Home)...) //nolint:gosec // our own binary
-	var out, errs bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &errs
-	start := time.Now()
-	err := cmd.Run()
-	res := Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Took: time.Since(start)}
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		res.Code = exit.ExitCode()
-	case err != nil:
-		res.Code = -1
-		res.Stderr = append(res.Stderr, err.Error()...)
-	}
-	return res
+	cmd.Stdin = stdin
+	return capture(cmd)
 }
 
 // JSON runs a command with --json and decodes its output.
@@ -263,4 +251,38 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+// Serve runs `ocmt serve` with arguments that make it end by itself, with
+// DOCKER_HOST as given (empty: as it is).
+func Serve(ctx context.Context, dockerHost string, args ...string) Result {
+	bin, err := Binary()
+	if err != nil {
+		return Result{Code: -1, Stderr: []byte(err.Error())}
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bin, args...) //nolint:gosec // our own binary
+	if dockerHost != "" {
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+dockerHost)
+	}
+	return capture(cmd)
+}
+
+// capture runs a command to its end.
+func capture(cmd *exec.Cmd) Result {
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	start := time.Now()
+	err := cmd.Run()
+	res := Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Took: time.Since(start)}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		res.Code = exit.ExitCode()
+	case err != nil:
+		res.Code = -1
+		res.Stderr = append(res.Stderr, err.Error()...)
+	}
+	return res
 }

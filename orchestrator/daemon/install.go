@@ -96,7 +96,7 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 func (d *Daemon) noteInstall(path string, p plugin.Installed) error {
 	err := config.Update(path, func(e *config.Edit) error {
 		note := config.Install{Source: p.Source, Spec: p.Spec, InstalledAt: p.InstalledAt}
-		return errors.Join(e.SetInstall(p.Key.ID, note), e.EnsureEntry(p.Key.ID))
+		return errors.Join(e.EnsureEntry(p.Key.ID), e.SetInstall(p.Key.ID, note))
 	})
 	d.catalog.readConfig(p.Key.Tenant)
 	if err != nil {

@@ -2,9 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/gateway"
@@ -54,7 +57,11 @@ func (u *unit) Gone() <-chan struct{} { return u.Done() }
 
 // CallTool implements gateway.Peer.
 func (u *unit) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
-	return u.Instance.CallTool(ctx, call, progress)
+	result, err := u.Instance.CallTool(ctx, call, progress)
+	if errors.Is(err, bus.ErrNoRunner) {
+		err = fmt.Errorf("%w: %w", gateway.ErrNotDelivered, err)
+	}
+	return result, err
 }
 
 // served is the gateway's view of the plugins.

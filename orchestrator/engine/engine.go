@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -23,6 +24,9 @@ const Auto = "auto"
 
 // Names are the engines that can be asked for.
 func Names() []string { return []string{Auto, "docker"} }
+
+// answerTimeout bounds how long an engine may take to describe itself.
+const answerTimeout = 15 * time.Second
 
 // Options say which engine is wanted.
 type Options struct {
@@ -41,6 +45,8 @@ func Open(ctx context.Context, opts Options) (sandbox.Engine, sandbox.Info, erro
 		return nil, sandbox.Info{}, fault.New(errdefs.ErrInvalidArgument, "unknown_engine", "there is no engine %q", name).
 			WithHint("--engine takes one of: %s", strings.Join(Names(), ", "))
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	e, err := docker.New(ctx, docker.Options{Home: opts.HomeID, Dir: opts.Dir, Logger: opts.Logger})
 	if err != nil {
 		return nil, sandbox.Info{}, unavailable(err)

@@ -36,6 +36,10 @@ type Thrown struct {
 // maxThrown bounds each string of a thrown error, bytes.
 const maxThrown = 4 << 10
 
+// ErrNotDelivered is wrapped by errors of [Peer.CallTool] for calls that never
+// reached the plugin, and so had no effect.
+var ErrNotDelivered = errors.New("the plugin was not there to take the call")
+
 // What invoke reports of itself; orEnded says it with the names.
 var (
 	errGone        = errors.New("the plugin ended")

@@ -34,6 +34,15 @@ const (
 	DefaultMaxInFlight = 64      // calls per plugin
 )
 
+const (
+	// lastWords is how long an answer of a plugin that has ended may be on its
+	// way; the bus says within 20 ms that there is none.
+	lastWords = 100 * time.Millisecond
+	// noticePause is what the supervisor takes, amply, to see that a plugin
+	// has ended.
+	noticePause = 5 * time.Millisecond
+)
+
 // Plugins is what the gateway needs to know of the installed plugins.
 type Plugins interface {
 	// Surface returns what was recorded when the plugin was installed, or
@@ -48,7 +57,8 @@ type Plugins interface {
 // Peer is one generation of a plugin that serves calls.
 type Peer interface {
 	// CallTool sends the call and waits for its result, no longer than ctx.
-	// It calls progress, in order, for every interim result.
+	// It calls progress, in order, for every interim result. An error that
+	// wraps ErrNotDelivered says that the plugin never got the call.
 	CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error)
 	// Cancel asks the plugin to abort the call; it does not wait.
 	Cancel(id string)
@@ -129,15 +139,45 @@ func (g *Gateway) Call(ctx context.Context, req Request) (json.RawMessage, error
 		return nil, err
 	}
 	started := time.Now()
-	peer, err := g.cfg.Plugins.Ready(ctx, req.Key)
-	if err != nil {
-		return nil, orEnded(ctx, req, started, err)
-	}
-	result, err := invoke(ctx, peer, newCall(ctx, req, params), req.Progress)
+	result, err := g.deliver(ctx, req, params)
 	if err != nil {
 		return nil, orEnded(ctx, req, started, err)
 	}
 	return g.checkResult(req, result)
+}
+
+// deliver sends the call to the serving generation. One that is dying takes no
+// more calls: then the call, which had no effect yet, goes to the next one.
+func (g *Gateway) deliver(ctx context.Context, req Request, params json.RawMessage) (wire.ToolResult, error) {
+	for {
+		peer, err := g.cfg.Plugins.Ready(ctx, req.Key)
+		if err != nil {
+			return wire.ToolResult{}, err
+		}
+		result, err := invoke(ctx, peer, newCall(ctx, req, params), req.Progress)
+		if !errors.Is(err, ErrNotDelivered) {
+			return result, err
+		}
+		if err := awaitEnd(ctx, peer); err != nil {
+			return wire.ToolResult{}, err
+		}
+	}
+}
+
+// awaitEnd returns when the generation has ended, and leaves whoever watches
+// it the time to notice.
+func awaitEnd(ctx context.Context, peer Peer) error {
+	select {
+	case <-peer.Gone():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-time.After(noticePause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // withDeadline bounds ctx by the caller's timeout.
@@ -209,9 +249,9 @@ func invoke(ctx context.Context, peer Peer, call wire.ToolCall, progress func(js
 		return settle(ctx, peer, call.ID, out.result, out.err)
 	case <-peer.Gone():
 		select {
-		case out := <-done: // it answered and then died
+		case out := <-done: // it answered and then died, or never got the call
 			return settle(ctx, peer, call.ID, out.result, out.err)
-		default:
+		case <-time.After(lastWords):
 			return wire.ToolResult{}, errGone
 		}
 	case <-ctx.Done():
@@ -230,6 +270,8 @@ func settle(ctx context.Context, peer Peer, id string, result wire.ToolResult, e
 	case ctx.Err() != nil:
 		peer.Cancel(id)
 		return wire.ToolResult{}, ctx.Err()
+	case errors.Is(err, ErrNotDelivered):
+		return wire.ToolResult{}, err
 	case isClosed(peer.Gone()) || errdefs.IsUnavailable(err):
 		return wire.ToolResult{}, errGone
 	}

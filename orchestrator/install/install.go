@@ -257,6 +257,12 @@ func (in *Installer) check(ctx context.Context, key plugin.Key, d plugin.Descrip
 	if err := surface.Validate(d); err != nil {
 		return plugin.Surface{}, err
 	}
+	// Any package that exports a function could pass for a plugin. With a
+	// manifest it is one that waits for its configuration.
+	if len(surface.Registrations) == 0 && d.Manifest == nil {
+		return plugin.Surface{}, fault.New(fault.ErrPlugin, "registers_nothing", "the package %s registers nothing and has no %s: it is no plugin", d.Name, plugin.ManifestFile).
+			WithHint("a plugin exports `tools`, `hooks` or `services`, or a default function or object with register(api)")
+	}
 	if len(scripts) > 0 {
 		surface.Diagnostics = append(surface.Diagnostics, plugin.Diagnostic{
 			Level: "warn", Message: "install scripts were not run: " + strings.Join(scripts, ", "),

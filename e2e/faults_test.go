@@ -1,0 +1,323 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocmt/ocmt/e2e/harness"
+)
+
+// TestFaultyPlugin has a plugin do what ends a host that runs plugins in its
+// own process. Meanwhile the daemon answers, another plugin serves, the caller
+// in flight gets a typed error, and the plugin comes back.
+func TestFaultyPlugin(t *testing.T) {
+	d := start(t)
+	install(t, d, "faulty")
+	install(t, d, "seed-cjs")
+	for _, tc := range []struct {
+		tool    string
+		code    int    // of the caller in flight
+		word    string // of its message
+		class   string // of the exit; empty if the process lives on
+		restart bool
+	}{
+		{"reject", 5, "ended while", "error", true},
+		{"throw_in_timer", 5, "ended while", "error", true},
+		{"exit_7", 5, "ended while", "error", true},
+		{"eat_memory", 5, "ended while", "oom", true},
+		{"loop_8s", 6, "did not answer", "", false},
+		{"throws", 5, "wrong on purpose", "", false},
+	} {
+		t.Run(tc.tool, func(t *testing.T) {
+			before := getInfo(t, d, "faulty")
+			inFlight := make(chan harness.Result, 1)
+			go func() {
+				inFlight <- d.Run(context.WithoutCancel(t.Context()), "tools", "call", "faulty", tc.tool, "--timeout", timeoutFor(tc.code))
+			}()
+			// Others go on at once, whatever the faulty plugin does.
+			for range 5 {
+				run(t, d, 0, nil, "status")
+				var sum struct{ Sum int }
+				call(t, d, &sum, "seed-cjs", "cjs_add", `{"a":1,"b":1}`, "--timeout", "5s")
+				if sum.Sum != 2 {
+					t.Errorf("sum %d, want 2", sum.Sum)
+				}
+			}
+			res := <-inFlight
+			if res.Code != tc.code || !strings.Contains(string(res.Stderr), tc.word) {
+				t.Errorf("the caller got exit code %d, want %d with %q: %s", res.Code, tc.code, tc.word, res.Stderr)
+			}
+			var fine struct{ PID int }
+			call(t, d, &fine, "faulty", "fine", `{}`, "--timeout", "30s")
+			after := getInfo(t, d, "faulty")
+			if (after.Generation > before.Generation) != tc.restart {
+				t.Errorf("generation %d -> %d, want a restart: %v", before.Generation, after.Generation, tc.restart)
+			}
+			if tc.restart && after.LastExit.Class != tc.class {
+				t.Errorf("the exit is of class %q, want %q", after.LastExit.Class, tc.class)
+			}
+		})
+	}
+}
+
+// timeoutFor is longer than every crash takes, and shorter than the loop.
+func timeoutFor(code int) string {
+	if code == 6 {
+		return "2s"
+	}
+	return "20s"
+}
+
+func TestTamperedPayload(t *testing.T) {
+	d := start(t)
+	install(t, d, "seed-esm")
+	run(t, d, 0, []string{"sha256:"}, "plugins", "verify", "seed-esm")
+	run(t, d, 0, nil, "plugins", "disable", "seed-esm")
+	if _, err := harness.FlipByte(t.Context(), d.Home); err != nil {
+		t.Fatal(err)
+	}
+	run(t, d, 1, []string{"quarantine"}, "plugins", "enable", "seed-esm")
+	if state := getInfo(t, d, "seed-esm").State; state != "quarantined" {
+		t.Errorf("state %s, want quarantined", state)
+	}
+	run(t, d, 1, []string{"quarantine", "hint:"}, "tools", "call", "seed-esm", "seed_echo", "--params", `{"text":"x"}`)
+	run(t, d, 1, []string{"quarantine"}, "plugins", "restart", "seed-esm")
+	if _, err := d.Container(t.Context(), "default", "seed-esm"); err == nil {
+		t.Error("the tampered plugin runs")
+	}
+	run(t, d, 0, nil, "plugins", "uninstall", "seed-esm")
+	install(t, d, "seed-esm")
+	if state := getInfo(t, d, "seed-esm").State; state != "running" {
+		t.Errorf("after a new installation: state %s, want running", state)
+	}
+}
+
+// TestKilledDaemon kills the daemon and expects the next one to clean up and
+// to serve everything again.
+func TestKilledDaemon(t *testing.T) {
+	need(t)
+	home := newHome(t)
+	d := serve(t, home)
+	install(t, d, "seed-esm")
+	install(t, d, "register-cjs")
+	run(t, d, 0, nil, "plugins", "disable", "register-cjs")
+	generation := getInfo(t, d, "seed-esm").Generation
+	d.Kill()
+	// What a crash in the middle of an install leaves.
+	if err := os.MkdirAll(filepath.Join(home, "ocmt", "staging", "half", "work"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if res := d.Run(t.Context(), "status"); res.Code != 7 || !strings.Contains(string(res.Stderr), "ocmt serve") {
+		t.Errorf("without a daemon: exit code %d, want 7 and what to do: %s", res.Code, res.Stderr)
+	}
+	d = serve(t, home)
+	var got struct{ Text string }
+	call(t, d, &got, "seed-esm", "seed_echo", `{"text":"back"}`)
+	if got.Text != "back" {
+		t.Errorf("got %+v", got)
+	}
+	if i := getInfo(t, d, "seed-esm"); i.Generation <= generation {
+		t.Errorf("generation %d after %d: it must grow", i.Generation, generation)
+	}
+	if i := getInfo(t, d, "register-cjs"); i.Enabled || i.State != "stopped" {
+		t.Errorf("the disabled plugin is %s", i.State)
+	}
+	if left, _ := filepath.Glob(filepath.Join(home, "ocmt", "staging", "*")); len(left) > 0 {
+		t.Errorf("the half-done install is still there: %v", left)
+	}
+	stop(t, d)
+}
+
+func TestUninstall(t *testing.T) {
+	d := start(t)
+	install(t, d, "register-cjs")
+	var got struct{ N int }
+	call(t, d, &got, "register-cjs", "count", `{}`)
+	run(t, d, 0, nil, "plugins", "uninstall", "register-cjs", "--keep-state")
+	install(t, d, "register-cjs")
+	call(t, d, &got, "register-cjs", "count", `{}`)
+	if got.N != 2 {
+		t.Errorf("count %d, want 2: --keep-state lost the state", got.N)
+	}
+	run(t, d, 0, nil, "plugins", "uninstall", "register-cjs")
+	for _, dir := range []string{"store/*", "instances/*", "staging/*", "run/i/*", "tenants/*/plugins/*"} {
+		if left, _ := filepath.Glob(filepath.Join(d.Home, "ocmt", dir)); len(left) > 0 {
+			t.Errorf("uninstall left %v", left)
+		}
+	}
+	config, err := os.ReadFile(filepath.Join(d.Home, "config.json"))
+	if err != nil || strings.Contains(string(config), "register-cjs") {
+		t.Errorf("config.json after uninstall: %s, %v", config, err)
+	}
+	run(t, d, 3, nil, "plugins", "uninstall", "register-cjs")
+}
+
+func TestConfigFile(t *testing.T) {
+	need(t)
+	home := newHome(t)
+	path := filepath.Join(home, "config.json")
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const own = `{
+  // mine
+  "agents": {"defaults": {"model": "x"}},
+  "plugins": {"entries": {"other": {"enabled": false, "note": 1}}}
+}
+`
+	if err := os.WriteFile(path, []byte(own), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := serve(t, home)
+	defer func() { stop(t, d) }()
+	install(t, d, "seed-esm")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"// mine", `"model": "x"`, `"note": 1`, `"source": "path"`, `"installedAt"`, `"seed-esm"`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("config.json does not hold %s:\n%s", want, data)
+		}
+	}
+	t.Run("broken by hand", func(t *testing.T) {
+		broken := strings.Replace(string(data), `"plugins": {`, `"plugins": {{`, 1)
+		if err := os.WriteFile(path, []byte(broken), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run(t, d, 2, []string{"config.json:4:"}, "plugins", "disable", "seed-esm")
+		run(t, d, 2, []string{"config.json:4:"}, "plugins", "install", fixture(t, "seed-cjs"))
+		if now, _ := os.ReadFile(path); string(now) != broken {
+			t.Error("the broken file was overwritten")
+		}
+		if i := getInfo(t, d, "seed-esm"); i.State != "running" {
+			t.Errorf("a broken config.json made the plugin %s", i.State)
+		}
+		eventually(t, 10*time.Second, "a note in status", func() bool {
+			return strings.Contains(string(d.Run(t.Context(), "status", "--json").Stdout), "not in force")
+		})
+	})
+	t.Run("switched off by hand", func(t *testing.T) {
+		off := strings.Replace(string(data), `"enabled": true`, `"enabled": false`, 1)
+		if err := os.WriteFile(path, []byte(off), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 20*time.Second, "the plugin off", func() bool { return getInfo(t, d, "seed-esm").State == "stopped" })
+		run(t, d, 1, []string{"hint:"}, "tools", "call", "seed-esm", "seed_echo", "--params", `{"text":"x"}`)
+	})
+}
+
+// TestTenants installs the same plugin for two tenants.
+func TestTenants(t *testing.T) {
+	d := start(t)
+	for _, tenant := range []string{"alpha", "beta"} {
+		install(t, d, "register-cjs", "--tenant", tenant)
+	}
+	var got struct{ N int }
+	for range 2 {
+		call(t, d, &got, "register-cjs", "count", `{}`, "--tenant", "alpha")
+	}
+	call(t, d, &got, "register-cjs", "count", `{}`, "--tenant", "beta")
+	if got.N != 1 {
+		t.Errorf("beta's first count is %d: the tenants share state", got.N)
+	}
+	run(t, d, 3, nil, "tools", "call", "register-cjs", "count")
+	run(t, d, 3, nil, "plugins", "info", "register-cjs", "--tenant", "gamma")
+	run(t, d, 2, nil, "plugins", "install", fixture(t, "seed-esm"), "--tenant", "No Tenant")
+	var all []info
+	if err := d.JSON(t.Context(), &all, "plugins", "list", "-A"); err != nil || len(all) != 2 {
+		t.Errorf("list -A: %+v, %v", all, err)
+	}
+	run(t, d, 0, nil, "plugins", "uninstall", "register-cjs", "--tenant", "alpha")
+	call(t, d, &got, "register-cjs", "count", `{}`, "--tenant", "beta")
+	if got.N != 2 {
+		t.Errorf("beta's count is %d after alpha uninstalled, want 2", got.N)
+	}
+}
+
+func TestServeRefuses(t *testing.T) {
+	need(t)
+	home := newHome(t)
+	d := serve(t, home)
+	defer func() { stop(t, d) }()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hang := listenUnix(t)
+	for name, tc := range map[string]struct {
+		args  []string
+		env   string // DOCKER_HOST
+		code  int
+		words []string
+	}{
+		"a home that is taken":         {args: []string{"--home", home}, code: 1, words: []string{"already", "hint:"}},
+		"a home that is a file":        {args: []string{"--home", file}, code: 4, words: []string{"cannot write", "hint:"}},
+		"no engine":                    {env: "unix:///nonexistent/docker.sock", code: 7, words: []string{"engine", "hint:"}},
+		"an engine that hangs":         {env: "unix://" + hang, code: 7, words: []string{"engine", "hint:"}},
+		"an engine that is none":       {args: []string{"--engine", "podman"}, code: 2, words: []string{"podman", "docker"}},
+		"a runtime that is none":       {args: []string{"--runtime", "nonesuch"}, code: 2, words: []string{"nonesuch", "runc"}},
+		"an image that is no digest":   {args: []string{"--base-image", "latest"}, code: 2, words: []string{"sha256"}},
+		"an image that is not there":   {args: []string{"--base-image", "sha256:" + strings.Repeat("0", 64)}, code: 3, words: []string{"hint:"}},
+		"a log level that is none":     {args: []string{"--log-level", "loud"}, code: 2, words: []string{"loud"}},
+		"a socket that a daemon holds": {args: []string{"--socket", filepath.Join(home, "ocmt/run/admin.sock")}, code: 1, words: []string{"hint:"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := newHome(t)
+			args := append([]string{"serve", "--home", other}, tc.args...)
+			res := harness.Serve(t.Context(), tc.env, args...)
+			text := string(res.Stdout) + string(res.Stderr)
+			if res.Code != tc.code {
+				t.Fatalf("exit code %d, want %d:\n%s", res.Code, tc.code, text)
+			}
+			for _, w := range tc.words {
+				if !strings.Contains(text, w) {
+					t.Errorf("it does not say %q:\n%s", w, text)
+				}
+			}
+			t.Log(text)
+		})
+	}
+}
+
+// listenUnix makes a socket that takes connections and never answers.
+func listenUnix(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hang")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "docker.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return path
+}
+
+func TestDoctor(t *testing.T) {
+	d := start(t)
+	var report struct {
+		Checks []struct{ Name, Status, Detail, Fix string }
+	}
+	res := d.Run(t.Context(), "doctor", "--json")
+	if err := json.Unmarshal(res.Stdout, &report); err != nil || res.Code != 0 {
+		t.Fatalf("exit code %d, %v: %s", res.Code, err, res.Stderr)
+	}
+	for _, c := range report.Checks {
+		if c.Status == "missing" || c.Status != "ok" && c.Fix == "" {
+			t.Errorf("%+v: nothing may be missing here, and what is weaker needs a fix", c)
+		}
+	}
+	if len(report.Checks) < 7 {
+		t.Errorf("only %d checks", len(report.Checks))
+	}
+}
