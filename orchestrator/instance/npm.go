@@ -59,7 +59,7 @@ func (f *Factory) clean(ctx context.Context, dir string, uid uint32) (err error)
 	b.uid = uid
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
 	exit, output, err := f.runBox(ctx, b, sandbox.Spec{
-		Image: f.Image, Args: []string{initPath, "clean", "/clean"},
+		Image: f.Image, Args: []string{initPath, "clean", "/clean"}, Env: []string{"HOME=/"},
 		Mounts: []sandbox.Mount{{Source: dir, Target: "/clean"}},
 		Limits: sandbox.LimitsFor(sandbox.RoleClean).Fit(f.Info),
 	}, sandbox.RoleClean, io.Discard)
