@@ -69,12 +69,12 @@ func (b *bridge) run(ctx context.Context) error {
 		b.down()
 		// Wake up wherever it waits: for the throttle, the server, the runner.
 		cancel()
-		b.link.Close()
+		_ = b.link.Close()
 		_ = b.socket.SetReadDeadline(time.Unix(1, 0))
 	})
 	wrong := b.up(ctx)
 	if wrong != nil {
-		b.link.Close()
+		_ = b.link.Close()
 		down.Wait()
 		b.farewell(wrong)
 	}
@@ -84,7 +84,7 @@ func (b *bridge) run(ctx context.Context) error {
 }
 
 func (b *bridge) close() {
-	b.link.Close()
+	_ = b.link.Close()
 	b.socket.Close()
 }
 
@@ -98,19 +98,27 @@ func (b *bridge) up(ctx context.Context) error {
 		if wrong != nil {
 			return wrong
 		}
-		if b.throttle.wait(ctx, ops, n) != nil {
+		if !b.pass(ctx, ops, buf[:n]) {
 			return nil
-		}
-		if n > 0 {
-			if _, err := b.link.Write(buf[:n]); err != nil {
-				return nil
-			}
 		}
 		if err != nil {
 			b.drain()
-			return nil
+			return nil //nolint:nilerr // that the runner is gone is no violation
 		}
 	}
+}
+
+// pass carries p, which holds ops operations, to the server when the throttle
+// allows it, and says whether it got there.
+func (b *bridge) pass(ctx context.Context, ops int, p []byte) bool {
+	if b.throttle.wait(ctx, ops, len(p)) != nil {
+		return false
+	}
+	if len(p) == 0 {
+		return true
+	}
+	_, err := b.link.Write(p)
+	return err == nil
 }
 
 // down carries the server's bytes to the runner until one of them is gone.

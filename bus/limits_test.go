@@ -319,7 +319,7 @@ func TestFloodingWriter(t *testing.T) { // not parallel: it measures the process
 					defer close(drained)
 					buf := make([]byte, 64<<10)
 					for {
-						if _, err := r.Conn.Read(buf); err != nil {
+						if _, err := r.Read(buf); err != nil {
 							return
 						}
 					}

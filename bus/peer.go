@@ -177,7 +177,7 @@ func (p *Peer) accept(ctx context.Context) {
 			continue
 		}
 		if !p.take() {
-			conn.Close()
+			_ = conn.Close()
 			p.noise.Do(func() { p.log.Warn("bus connection refused: too many are open") })
 			continue
 		}
