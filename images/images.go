@@ -78,7 +78,7 @@ func ReadIndex(dir string) (Index, error) {
 		return nil, fmt.Errorf("cannot find %s: %w", path, errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the image index: %v: %w", err, errdefs.ErrUnknown)
+		return nil, fmt.Errorf("cannot read the image index: %w: %w", err, errdefs.ErrUnknown)
 	}
 	index, err := parseIndex(b)
 	if err != nil {
@@ -90,7 +90,7 @@ func ReadIndex(dir string) (Index, error) {
 func parseIndex(b []byte) (Index, error) {
 	var index Index
 	if err := json.Unmarshal(b, &index); err != nil {
-		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	for arch, entries := range index {
 		for name, e := range entries {
@@ -218,7 +218,7 @@ func locateIn(dir, arch string, name Name, want string) (string, int64, error) {
 		return "", 0, fmt.Errorf("cannot find %s: %w", path, errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return "", 0, fmt.Errorf("cannot use %s: %v: %w", path, err, errdefs.ErrFailedPrecondition)
+		return "", 0, fmt.Errorf("cannot use %s: %w: %w", path, err, errdefs.ErrFailedPrecondition)
 	}
 	if info.Size() != entry.Size {
 		return "", 0, fmt.Errorf("cannot use %s: it has %d bytes instead of %d; run `make build`: %w",

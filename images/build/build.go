@@ -98,14 +98,14 @@ func Build(ctx context.Context, o Options) (Result, error) {
 func ownFiles(p platform, o Options) (part, error) {
 	program, err := os.ReadFile(o.Init)
 	if err != nil {
-		return part{}, fmt.Errorf("cannot read ocmt-init, build it first: %v: %w", err, errdefs.ErrInvalidArgument)
+		return part{}, fmt.Errorf("cannot read ocmt-init, build it first: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if err := checkStatic(program, p.machine); err != nil {
 		return part{}, fmt.Errorf("cannot use %s as ocmt-init for %s: %w", o.Init, o.Arch, err)
 	}
 	runner, err := os.ReadFile(o.Runner)
 	if err != nil {
-		return part{}, fmt.Errorf("cannot read the runner, bundle it first: %v: %w", err, errdefs.ErrInvalidArgument)
+		return part{}, fmt.Errorf("cannot read the runner, bundle it first: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	t := tree{}
 	t.program("ocmt/init", program)
@@ -118,7 +118,7 @@ func ownFiles(p platform, o Options) (part, error) {
 func checkStatic(program []byte, machine elf.Machine) error {
 	f, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil {
-		return fmt.Errorf("it is no ELF program: %v: %w", err, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("it is no ELF program: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if f.Machine != machine {
 		return fmt.Errorf("it is for %s, not %s: %w", f.Machine, machine, errdefs.ErrInvalidArgument)

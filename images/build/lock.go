@@ -55,7 +55,7 @@ type NPM struct {
 func ReadLock(path string) (*Lock, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the lock file, run from the repository's root or name it with --lock: %v: %w",
+		return nil, fmt.Errorf("cannot read the lock file, run from the repository's root or name it with --lock: %w: %w",
 			err, errdefs.ErrNotFound)
 	}
 	lock, err := parseLock(b)
@@ -70,7 +70,7 @@ func parseLock(b []byte) (*Lock, error) {
 	decoder.DisallowUnknownFields()
 	lock := &Lock{}
 	if err := decoder.Decode(lock); err != nil {
-		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return lock, lock.validate()
 }

@@ -139,14 +139,14 @@ func verify(ctx context.Context, signed []byte, keyring string) ([]byte, error) 
 		return nil, fmt.Errorf("cannot verify Debian's signature: install gpgv and debian-archive-keyring: %w", errdefs.ErrFailedPrecondition)
 	}
 	if _, err := os.Stat(keyring); err != nil {
-		return nil, fmt.Errorf("cannot verify Debian's signature: install debian-archive-keyring: %v: %w", err, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("cannot verify Debian's signature: install debian-archive-keyring: %w: %w", err, errdefs.ErrFailedPrecondition)
 	}
 	cmd := exec.CommandContext(ctx, gpgv, "--keyring", keyring, "--output", "-", "-")
 	cmd.Stdin = bytes.NewReader(signed)
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("cannot verify Debian's signature: %v: %s: %w", err, bytes.TrimSpace(problems.Bytes()), errdefs.ErrDataLoss)
+		return nil, fmt.Errorf("cannot verify Debian's signature: %w: %s: %w", err, bytes.TrimSpace(problems.Bytes()), errdefs.ErrDataLoss)
 	}
 	return out.Bytes(), nil
 }
@@ -167,7 +167,7 @@ func parseRelease(text []byte, codename string, now time.Time) (release, error) 
 	}
 	r := release{files: map[string]fetch.File{}}
 	if r.date, err = time.Parse(time.RFC1123, s["Date"]); err != nil {
-		return release{}, fmt.Errorf("its Release file has no date: %v: %w", err, errdefs.ErrInvalidArgument)
+		return release{}, fmt.Errorf("its Release file has no date: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	r.date = r.date.UTC()
 	if until := s["Valid-Until"]; until != "" {

@@ -42,7 +42,7 @@ func HostSources(log *slog.Logger) (*Sources, error) {
 	if cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
-			return nil, fmt.Errorf("cannot choose a cache directory, set OCMT_CACHE: %v: %w", err, errdefs.ErrFailedPrecondition)
+			return nil, fmt.Errorf("cannot choose a cache directory, set OCMT_CACHE: %w: %w", err, errdefs.ErrFailedPrecondition)
 		}
 		cache = filepath.Join(dir, "ocmt", "images")
 	}

@@ -55,7 +55,7 @@ func findNode() (string, error) {
 }
 
 func checkVersion(path string) error {
-	out, err := exec.Command(path, "--version").Output() //nolint:noctx // ends at once
+	out, err := exec.Command(path, "--version").Output()
 	if err != nil {
 		return err
 	}

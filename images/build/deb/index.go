@@ -50,7 +50,7 @@ func Stanzas(b []byte, visit func(Stanza) error) error {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("cannot read the control file: %v: %w", err, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("cannot read the control file: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return flush()
 }

@@ -116,7 +116,7 @@ func (f *Fetcher) download(ctx context.Context, name string, urls []string, acce
 			break
 		}
 	}
-	return nil, fmt.Errorf("cannot fetch %s: %v: %w", name, errors.Join(errs...), classOf(errs))
+	return nil, fmt.Errorf("cannot fetch %s: %v: %w", name, errors.Join(errs...), classOf(errs)) //nolint:errorlint // one class for all attempts
 }
 
 // attempt fetches one URL once.
@@ -128,14 +128,14 @@ func (f *Fetcher) attempt(ctx context.Context, name, url, accept string, check f
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if accept != "" {
 		req.Header.Set("Accept", accept)
 	}
 	res, err := f.client().Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 	}
 	defer res.Body.Close()
 	switch res.StatusCode {
@@ -148,7 +148,7 @@ func (f *Fetcher) attempt(ctx context.Context, name, url, accept string, check f
 	limit := cmp.Or(f.Max, defaultMax)
 	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 	}
 	if int64(len(b)) > limit {
 		return nil, fmt.Errorf("it has more than %d bytes: %w", limit, errdefs.ErrDataLoss)

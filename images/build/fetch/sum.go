@@ -26,7 +26,7 @@ func Integrity(s string) (Sum, error) {
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil {
-		return Sum{}, fmt.Errorf("cannot use %q as an integrity: %v: %w", s, err, errdefs.ErrInvalidArgument)
+		return Sum{}, fmt.Errorf("cannot use %q as an integrity: %w: %w", s, err, errdefs.ErrInvalidArgument)
 	}
 	sum := Sum{Algorithm: "sha512", Hex: hex.EncodeToString(b)}
 	return sum, sum.validate()
