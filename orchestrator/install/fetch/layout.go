@@ -150,7 +150,7 @@ func dependencies(root *os.Root) (resolution, error) {
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(data, &fields) != nil {
-		return resolution{}, nil // the package's description will be refused, with the place
+		return resolution{}, nil //nolint:nilerr // the package's description will be refused, with the place
 	}
 	r := resolution{}
 	for _, key := range []string{"dependencies", "optionalDependencies"} {

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -158,7 +159,7 @@ func (h *hostNPM) RunInstall(ctx context.Context, job Job) (int, string, error) 
 	cmd.Stdout, cmd.Stderr = &output, &output
 	err := cmd.Run()
 	job.Output.Write(output.Bytes())
-	if _, failed := err.(*exec.ExitError); err != nil && !failed {
+	if failed := new(exec.ExitError); err != nil && !errors.As(err, &failed) {
 		return 0, "", err
 	}
 	if h.after != nil {

@@ -127,7 +127,7 @@ func tryMount(storeDir string) error {
 	if err != nil {
 		return err
 	}
-	defer removeTree(temp)
+	defer func() { _ = removeTree(temp) }() // what stays is swept later
 	target, object := filepath.Join(temp, probeMount), filepath.Join(temp, "object")
 	if err := os.Mkdir(target, 0o700); err != nil {
 		return err

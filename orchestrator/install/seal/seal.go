@@ -75,7 +75,7 @@ func seal(ctx context.Context, src fs.FS, storeDir, form string, write writer) (
 	if err != nil {
 		return plugin.Payload{}, fmt.Errorf("cannot write to the store: %w", err)
 	}
-	defer removeTree(temp)
+	defer func() { _ = removeTree(temp) }() // what stays is swept later
 
 	object := filepath.Join(temp, "object")
 	digest, size, err := write(ctx, object, src, entries)
@@ -138,7 +138,7 @@ func Remove(storeDir string, payload plugin.Payload) error {
 	if err != nil {
 		return fmt.Errorf("cannot remove a payload: %w", err)
 	}
-	defer removeTree(temp)
+	defer func() { _ = removeTree(temp) }() // what stays is swept later
 	if err := os.Chmod(place, 0o755); err != nil {
 		return fmt.Errorf("cannot remove a payload: %w", err)
 	}

@@ -249,14 +249,14 @@ func MarkExecutables(dir *os.Root) error {
 		Bin json.RawMessage `json:"bin"`
 	}
 	if json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &pkg) != nil {
-		return nil // who reads it for its content complains
+		return nil //nolint:nilerr // who reads it for its content complains
 	}
 	files := map[string]string{}
 	var one string
 	if json.Unmarshal(pkg.Bin, &one) == nil {
 		files[""] = one
 	} else if json.Unmarshal(pkg.Bin, &files) != nil {
-		return nil
+		return nil //nolint:nilerr // absent, or of a form that npm ignores
 	}
 	for _, name := range files {
 		name = path.Clean(name)
