@@ -180,7 +180,7 @@ func TestBrokenFiles(t *testing.T) {
 			if strings.Contains(err.Error(), secret) {
 				t.Errorf("the message holds a value of the file: %v", err)
 			}
-			err = Update(path, func(e *Edit) error { return e.SetEnabled("x", true) })
+			err = Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled("x", true) })
 			if !errdefs.IsInvalidArgument(err) {
 				t.Errorf("Update = %v, want InvalidArgument", err)
 			}
@@ -201,7 +201,7 @@ func TestSizeLimit(t *testing.T) {
 		t.Errorf("a file of one byte more: %v, want InvalidArgument with a hint", err)
 	}
 	path = writeFile(t, fill(MaxSize))
-	if err := Update(path, func(e *Edit) error { return e.EnsureEntry("x") }); !errdefs.IsInvalidArgument(err) {
+	if err := Update(t.Context(), path, func(e *Edit) error { return e.EnsureEntry("x") }); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("an update beyond the limit: %v, want InvalidArgument", err)
 	}
 	if readFile(t, path) != fill(MaxSize) {
@@ -230,7 +230,7 @@ func TestNoRegularFile(t *testing.T) {
 			if _, err := Load(path); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("Load = %v, want InvalidArgument", err)
 			}
-			if err := Update(path, func(e *Edit) error { return e.EnsureEntry("x") }); !errdefs.IsInvalidArgument(err) {
+			if err := Update(t.Context(), path, func(e *Edit) error { return e.EnsureEntry("x") }); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("Update = %v, want InvalidArgument", err)
 			}
 		})
@@ -262,7 +262,7 @@ func asOrdinaryUser(t *testing.T, f func()) {
 	if err := unix.Setfsuid(65534); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Setfsuid(0) //nolint:errcheck // the thread's own uid is always allowed
+	defer func() { _ = unix.Setfsuid(0) }() // the thread's own uid is always allowed
 	f()
 }
 

@@ -119,7 +119,7 @@ func TestEdit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			path := writeFile(t, tt.before)
 			for range 2 { // the second time there is nothing to do
-				if err := Update(path, tt.change); err != nil {
+				if err := Update(t.Context(), path, tt.change); err != nil {
 					t.Fatal(err)
 				}
 				if got := readFile(t, path); got != tt.want {
@@ -140,7 +140,7 @@ func TestEditRefusesBadIDs(t *testing.T) {
 			"EnsureEntry":   func(e *Edit) error { return e.EnsureEntry(id) },
 			"RemoveEntry":   func(e *Edit) error { return e.RemoveEntry(id) },
 		} {
-			if err := Update(path, op); !errdefs.IsInvalidArgument(err) {
+			if err := Update(t.Context(), path, op); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("%s(%.20q) = %v, want InvalidArgument", name, id, err)
 			}
 		}

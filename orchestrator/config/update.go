@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,13 +36,13 @@ const (
 //
 // Its errors are those of Load and of change; in each case the file is as it
 // was. PermissionDenied if it cannot be written, Unavailable if the lock is
-// held for 5 s.
-func Update(path string, change func(*Edit) error) error {
+// held for 5 s, ctx's if that ends before.
+func Update(ctx context.Context, path string, change func(*Edit) error) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return unwritable(path, err)
 	}
-	unlock, err := lock(dir)
+	unlock, err := lock(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -168,12 +169,13 @@ func syncDir(dir string) error {
 
 // lock takes the lock of a directory. Each call opens it anew, so that calls
 // within one process exclude each other as well.
-func lock(dir string) (unlock func(), err error) {
+func lock(ctx context.Context, dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, unwritable(dir, err)
 	}
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockPoll) {
+	deadline := time.Now().Add(lockTimeout)
+	for {
 		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { _ = d.Close() }, nil // closing unlocks
@@ -182,6 +184,12 @@ func lock(dir string) (unlock func(), err error) {
 			_ = d.Close()
 			return nil, fault.New(errdefs.ErrUnavailable, "config_busy", "cannot lock %s: %w", dir, err).
 				WithHint("another ocmt is changing the configuration: try again").WithRetry()
+		}
+		select {
+		case <-ctx.Done():
+			_ = d.Close()
+			return nil, fmt.Errorf("cannot lock %s: %w", dir, ctx.Err())
+		case <-time.After(lockPoll):
 		}
 	}
 }

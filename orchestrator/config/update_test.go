@@ -2,6 +2,7 @@ package config
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(childEnv); path != "" {
 		for n := 0; ; n++ {
 			id := fmt.Sprintf("%s-%d", os.Getenv(childEnv+"_NAME"), n)
-			if err := Update(path, func(e *Edit) error { return e.EnsureEntry(id) }); err != nil {
+			if err := Update(context.Background(), path, func(e *Edit) error { return e.EnsureEntry(id) }); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
@@ -47,13 +48,13 @@ func entries(t *testing.T, path string) map[string]Entry {
 
 func TestUpdateMakesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tenants", "acme", "config.json")
-	if err := Update(path, func(e *Edit) error { return e.RemoveEntry("x") }); err != nil {
+	if err := Update(t.Context(), path, func(e *Edit) error { return e.RemoveEntry("x") }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("an update without effect made the file: %v", err)
 	}
-	if err := Update(path, func(e *Edit) error { return e.SetEnabled("x", true) }); err != nil {
+	if err := Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled("x", true) }); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
@@ -79,7 +80,7 @@ func TestUpdateKeepsModeAndOwner(t *testing.T) {
 		}
 	}
 	before, _ := os.Stat(path)
-	if err := Update(path, func(e *Edit) error { return e.SetEnabled("x", true) }); err != nil {
+	if err := Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled("x", true) }); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.Stat(path)
@@ -102,7 +103,7 @@ func TestUpdateNotWritable(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
 	asOrdinaryUser(t, func() {
-		err := Update(path, func(e *Edit) error { return e.SetEnabled("x", true) })
+		err := Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled("x", true) })
 		if !errdefs.IsPermissionDenied(err) || fault.Of(err).Hint == "" {
 			t.Errorf("Update = %v, want PermissionDenied with a hint", err)
 		}
@@ -112,7 +113,7 @@ func TestUpdateNotWritable(t *testing.T) {
 func TestUpdateFailsWithItsChange(t *testing.T) {
 	path := writeFile(t, "{}")
 	want := errors.New("changed my mind")
-	err := Update(path, func(e *Edit) error { return errors.Join(e.SetEnabled("x", true), want) })
+	err := Update(t.Context(), path, func(e *Edit) error { return errors.Join(e.SetEnabled("x", true), want) })
 	if !errors.Is(err, want) || readFile(t, path) != "{}" {
 		t.Errorf("Update = %v, file %q", err, readFile(t, path))
 	}
@@ -126,7 +127,7 @@ func TestUpdateSeesAHandEditInBetween(t *testing.T) {
 				path = writeFile(t, before)
 			}
 			calls := 0
-			err := Update(path, func(e *Edit) error {
+			err := Update(t.Context(), path, func(e *Edit) error {
 				if calls++; calls == 1 {
 					if err := os.WriteFile(path, []byte(`{"byHand": true}`), 0o600); err != nil {
 						return err
@@ -155,7 +156,7 @@ func TestUpdateSeesAHandEditInBetween(t *testing.T) {
 func TestUpdateGivesUpOnABusyFile(t *testing.T) {
 	path := writeFile(t, "{}")
 	calls := 0
-	err := Update(path, func(e *Edit) error {
+	err := Update(t.Context(), path, func(e *Edit) error {
 		calls++
 		if err := os.WriteFile(path, fmt.Appendf(nil, `{"n": %d}`, calls), 0o600); err != nil {
 			return err
@@ -180,9 +181,15 @@ func TestUpdateWaitsForTheLock(t *testing.T) {
 	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	err = Update(path, func(e *Edit) error { return e.SetEnabled("x", true) })
+	err = Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled("x", true) })
 	if !errdefs.IsUnavailable(err) || fault.Of(err).Hint == "" {
 		t.Errorf("Update = %v, want Unavailable with a hint", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	err = Update(gone, path, func(e *Edit) error { return e.SetEnabled("x", true) })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Update = %v after its caller left, want Canceled", err)
 	}
 }
 
@@ -193,7 +200,7 @@ func TestUpdatesInOneProcess(t *testing.T) {
 	for w := range workers {
 		wg.Go(func() {
 			for r := range rounds {
-				err := Update(path, func(e *Edit) error { return e.SetEnabled(fmt.Sprintf("p%d-%d", w, r), true) })
+				err := Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled(fmt.Sprintf("p%d-%d", w, r), true) })
 				if err != nil {
 					t.Error(err)
 				}

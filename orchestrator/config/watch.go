@@ -57,7 +57,7 @@ func watch(ctx context.Context, path string, recheck time.Duration, onChange fun
 			if ev.Name == path {
 				pending.Reset(debounce)
 			}
-		case <-fsw.Errors: // an overflow, for example
+		case <-fsw.Errors: //nolint:errcheck // an overflow, for example: to look again is the answer to all of them
 			pending.Reset(debounce)
 		case <-pending.C:
 			look()

@@ -91,7 +91,7 @@ func TestWatch(t *testing.T) {
 	}
 	want(t, calls, true)
 
-	if err := Update(path, func(e *Edit) error { return e.SetEnabled("x", false) }); err != nil {
+	if err := Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled("x", false) }); err != nil {
 		t.Fatal(err)
 	}
 	want(t, calls, false)
@@ -156,7 +156,7 @@ func TestWatchOfADirectoryThatComesLater(t *testing.T) {
 	if c := next(t, calls); c.err != nil || string(c.file.Raw()) != "{}" {
 		t.Fatalf("told %v, want an empty file", c.err)
 	}
-	if err := Update(path, func(e *Edit) error { return e.SetEnabled("x", false) }); err != nil {
+	if err := Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled("x", false) }); err != nil {
 		t.Fatal(err)
 	}
 	want(t, calls, false)
@@ -168,7 +168,7 @@ func TestWatchOfADirectoryThatComesLater(t *testing.T) {
 	if c := next(t, calls); c.err != nil || string(c.file.Raw()) != "{}" {
 		t.Fatalf("told %v, want an empty file", c.err)
 	}
-	if err := Update(path, func(e *Edit) error { return e.SetEnabled("x", true) }); err != nil {
+	if err := Update(t.Context(), path, func(e *Edit) error { return e.SetEnabled("x", true) }); err != nil {
 		t.Fatal(err)
 	}
 	want(t, calls, true)

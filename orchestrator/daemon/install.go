@@ -80,7 +80,7 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 	}
 	d.catalog.put(p)
 	ctx = context.WithoutCancel(ctx) // installed: the rest must follow
-	if err := d.noteInstall(path, p); err != nil {
+	if err := d.noteInstall(ctx, path, p); err != nil {
 		return v1.PluginDetail{}, err
 	}
 	select {
@@ -93,8 +93,8 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 }
 
 // noteInstall writes the install to config.json, where people look for it.
-func (d *Daemon) noteInstall(path string, p plugin.Installed) error {
-	err := config.Update(path, func(e *config.Edit) error {
+func (d *Daemon) noteInstall(ctx context.Context, path string, p plugin.Installed) error {
+	err := config.Update(ctx, path, func(e *config.Edit) error {
 		note := config.Install{Source: p.Source, Spec: p.Spec, InstalledAt: p.InstalledAt}
 		return errors.Join(e.EnsureEntry(p.Key.ID), e.SetInstall(p.Key.ID, note))
 	})
@@ -138,7 +138,7 @@ func (b plugins) Uninstall(ctx context.Context, tenant, ref string, keepState bo
 		return errors.Join(err, d.supervisor.Add(ctx, p.Key, false))
 	}
 	d.catalog.remove(p.Key)
-	err = config.Update(path, func(e *config.Edit) error {
+	err = config.Update(ctx, path, func(e *config.Edit) error {
 		return errors.Join(e.RemoveInstall(p.Key.ID), e.RemoveEntry(p.Key.ID))
 	})
 	d.catalog.readConfig(tenant)

@@ -81,7 +81,7 @@ func (b plugins) change(ctx context.Context, tenant, ref string, do func(context
 
 // setEnabled writes the switch to config.json and puts it into effect.
 func (d *Daemon) setEnabled(ctx context.Context, key plugin.Key, on bool) error {
-	err := config.Update(config.PathFor(d.home.Dir(), key.Tenant), func(e *config.Edit) error {
+	err := config.Update(ctx, config.PathFor(d.home.Dir(), key.Tenant), func(e *config.Edit) error {
 		return e.SetEnabled(key.ID, on)
 	})
 	if err != nil {
