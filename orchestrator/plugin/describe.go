@@ -94,7 +94,7 @@ func parsePackage(data []byte) (packageJSON, error) {
 func readExtensions(block json.RawMessage, pkg *packageJSON) error {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(block, &fields) != nil {
-		return nil // absent, or no object: other tools' business
+		return nil //nolint:nilerr // absent, or no object: other tools' business
 	}
 	for name, into := range map[string]*[]string{
 		"extensions": &pkg.extensions, "runtimeExtensions": &pkg.runtimeExtensions,
