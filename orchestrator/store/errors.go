@@ -18,7 +18,7 @@ func classify(err error, doing string) error {
 	if err == nil {
 		return nil
 	}
-	class, code, hint := classOf(err)
+	code, hint, class := classOf(err)
 	return fault.New(class, code, "cannot %s: %w", doing, err).WithHint("%s", hint)
 }
 
@@ -29,7 +29,7 @@ func classifyAt(err error, path string) error {
 	if errors.As(err, &classed) {
 		return err
 	}
-	if class, _, _ := classOf(err); errdefs.IsPermissionDenied(class) {
+	if _, _, class := classOf(err); errdefs.IsPermissionDenied(class) {
 		return notWritable(path, err)
 	}
 	return classify(err, "open the state database "+path)
@@ -40,30 +40,30 @@ func notWritable(path string, err error) error {
 		WithHint("make %s writable for the user that runs ocmt, or name another home with --home", filepath.Dir(path))
 }
 
-func classOf(err error) (class error, code, hint string) {
+func classOf(err error) (code, hint string, class error) {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return context.DeadlineExceeded, "timeout", "the disk may be slow or gone; try again"
+		return "timeout", "the disk may be slow or gone; try again", context.DeadlineExceeded
 	case errors.Is(err, context.Canceled):
-		return context.Canceled, "cancelled", ""
+		return "cancelled", "", context.Canceled
 	case errdefs.IsDataLoss(err):
-		return errdefs.ErrDataLoss, "state_corrupt", corruptHint
+		return "state_corrupt", corruptHint, errdefs.ErrDataLoss
 	}
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
-		return errdefs.ErrInternal, "internal", ""
+		return "internal", "", errdefs.ErrInternal
 	}
 	switch e.Code() & 0xff { // the primary result code
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return errdefs.ErrDataLoss, "state_corrupt", corruptHint
+		return "state_corrupt", corruptHint, errdefs.ErrDataLoss
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
-		return errdefs.ErrPermissionDenied, "home_not_writable", "make the home writable for the user that runs ocmt"
+		return "home_not_writable", "make the home writable for the user that runs ocmt", errdefs.ErrPermissionDenied
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		return errdefs.ErrUnavailable, "state_busy", "another process holds the state database: end it and try again"
+		return "state_busy", "another process holds the state database: end it and try again", errdefs.ErrUnavailable
 	case sqlite3.SQLITE_FULL:
-		return errdefs.ErrUnavailable, "disk_full", "make room on the disk of the home"
+		return "disk_full", "make room on the disk of the home", errdefs.ErrUnavailable
 	}
-	return errdefs.ErrInternal, "internal", ""
+	return "internal", "", errdefs.ErrInternal
 }
 
 const corruptHint = "stop ocmt, then restore the file from a backup, or move it away and install the plugins again"

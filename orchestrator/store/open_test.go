@@ -182,7 +182,7 @@ func asOrdinaryUser(f func() error) error {
 	if err := unix.Setfsuid(65534); err != nil {
 		return err
 	}
-	defer unix.Setfsuid(0) //nolint:errcheck // the thread's own uid is always allowed
+	defer func() { _ = unix.Setfsuid(0) }() // the thread's own uid is always allowed
 	return f()
 }
 

@@ -331,7 +331,7 @@ func TestRemoveWhilePreparing(t *testing.T) {
 
 func TestRemoveGoesOnAfterItsCallerLeft(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
-		var broken error = errEngine
+		broken := errEngine
 		b.m.newHooks.close = func(context.Context) error {
 			b.m.mu.Lock()
 			defer b.m.mu.Unlock()
