@@ -29,14 +29,14 @@ func CheckArchive(r io.Reader, digest string) error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("cannot read the image archive: %v: %w", err, errdefs.ErrFailedPrecondition)
+			return fmt.Errorf("cannot read the image archive: %w: %w", err, errdefs.ErrFailedPrecondition)
 		}
 		if header.Typeflag != tar.TypeReg || header.Size > maxArchiveMeta {
 			continue
 		}
 		data, err := io.ReadAll(tr)
 		if err != nil {
-			return fmt.Errorf("cannot read the image archive: %v: %w", err, errdefs.ErrFailedPrecondition)
+			return fmt.Errorf("cannot read the image archive: %w: %w", err, errdefs.ErrFailedPrecondition)
 		}
 		sum := sha256.Sum256(data)
 		digests[path.Clean(header.Name)] = "sha256:" + hex.EncodeToString(sum[:])

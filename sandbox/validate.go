@@ -191,7 +191,7 @@ func (s *Spec) CheckSources() error {
 }
 
 func (m *Mount) checkSource() error {
-	if !(m.Image && fdPattern.MatchString(m.Source)) {
+	if !m.Image || !fdPattern.MatchString(m.Source) {
 		real, err := filepath.EvalSymlinks(m.Source)
 		if err != nil {
 			return fmt.Errorf("cannot look at the source: %w", err)

@@ -86,7 +86,7 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 	var err error
 	e.client, err = client.NewClientWithOpts(append(address, client.WithAPIVersionNegotiation())...)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the docker host %q: %v: %w", options.Host, err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("cannot use the docker host %q: %w: %w", options.Host, err, errdefs.ErrInvalidArgument)
 	}
 	if err := e.connect(ctx); err != nil {
 		_ = e.Close()

@@ -56,7 +56,7 @@ func refuseVolumes(img image.InspectResponse) error {
 func checkArchive(img sandbox.Image) error {
 	archive, err := img.Open()
 	if err != nil {
-		return fmt.Errorf("cannot open the archive of image %s: %v: %w", img.Digest, err, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("cannot open the archive of image %s: %v: %w", img.Digest, err, errdefs.ErrFailedPrecondition) //nolint:errorlint // the archive's own class says nothing about the engine
 	}
 	defer archive.Close()
 	return sandbox.CheckArchive(archive, img.Digest)
@@ -104,7 +104,7 @@ func (e *Engine) nameImage(ctx context.Context, digest, loaded string) error {
 func (e *Engine) load(ctx context.Context, img sandbox.Image, progress func(int64)) (string, error) {
 	archive, err := img.Open()
 	if err != nil {
-		return "", fmt.Errorf("cannot open the archive of image %s: %v: %w", img.Digest, err, errdefs.ErrFailedPrecondition)
+		return "", fmt.Errorf("cannot open the archive of image %s: %v: %w", img.Digest, err, errdefs.ErrFailedPrecondition) //nolint:errorlint // the archive's own class says nothing about the engine
 	}
 	defer archive.Close()
 	ctx, dog := e.watch(ctx, max(loadSilence, e.timeout))

@@ -32,7 +32,7 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 	defer cancel()
 	err = e.fail(ctx, "start container "+id, e.client.ContainerStart(ctx, c.ID, container.StartOptions{}))
 	if isMountFailure(err) {
-		return fmt.Errorf("%v; mounting an EROFS image file needs Linux 6.12 or newer and a file that the engine sees by this path: %w", err, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("%v; mounting an EROFS image file needs Linux 6.12 or newer and a file that the engine sees by this path: %w", err, errdefs.ErrFailedPrecondition) //nolint:errorlint // takes the place of the engine's class
 	}
 	return err
 }
@@ -80,7 +80,7 @@ func (e *Engine) waitOnce(ctx context.Context, id, cid string) (exit sandbox.Exi
 			go func() { // the client's goroutine hands over one of them
 				select {
 				case <-results:
-				case <-errs:
+				case <-errs: //nolint:errcheck // the exit is known already
 				}
 			}()
 			return exit, reached, err

@@ -186,11 +186,11 @@ func startDNS(t *testing.T, answer func(dnsmessage.Question) dnsmessage.Resource
 				continue
 			}
 			q := m.Questions[0]
-			m.Header.Response, m.Additionals = true, nil
+			m.Response, m.Additionals = true, nil
 			if body := answer(q); body != nil {
 				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class}, Body: body}}
 			} else if q.Type == dnsmessage.TypeA {
-				m.Header.RCode = dnsmessage.RCodeNameError
+				m.RCode = dnsmessage.RCodeNameError
 			}
 			if packed, err := m.Pack(); err == nil {
 				_, _ = conn.WriteTo(packed, from)

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func readHello(r io.Reader) (clientHello, error) {
 			hello.ech = slices.Contains(info.Extensions, extensionECH)
 			return nil, errHelloRead
 		},
-	}).Handshake()
+	}).HandshakeContext(context.Background()) // the reader's deadline ends it
 	hello.raw = rec.raw
 	if !errors.Is(err, errHelloRead) {
 		return hello, fmt.Errorf("cannot read a TLS ClientHello: %w", err)

@@ -261,7 +261,7 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 	}
 	u, err := e.lookup(id)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // not there is what was asked for
 	}
 	e.mu.Lock()
 	if e.containers[id] == u {

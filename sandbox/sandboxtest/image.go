@@ -38,7 +38,7 @@ func ProbeImage(t testing.TB) sandbox.Image {
 	t.Helper()
 	dir := t.TempDir()
 	probe := filepath.Join(dir, "probe")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", probe, "github.com/ocmt/ocmt/sandbox/sandboxtest/probe")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", probe, "github.com/ocmt/ocmt/sandbox/sandboxtest/probe")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the probe: %v\n%s", err, out)

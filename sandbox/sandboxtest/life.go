@@ -84,7 +84,7 @@ var lifeRows = []row{
 		spec := s.spec("exit", "0")
 		s.create(t, spec)
 		wantClass(t, "second Create", s.Engine.Create(s.ctx(t), spec), errdefs.IsAlreadyExists)
-		if exit, _ := s.finish(t, spec.ID); exit.Code != 0 {
+		if exit := s.finish(t, spec.ID); exit.Code != 0 {
 			t.Errorf("the first container: %+v", exit)
 		}
 	}},
@@ -136,7 +136,7 @@ var lifeRows = []row{
 	{"stop a created container", false, func(t *testing.T, s *suite) {
 		id := s.create(t, s.spec("exit", "5"))
 		s.stop(t, id, grace)
-		if exit, _ := s.finish(t, id); exit.Code != 5 {
+		if exit := s.finish(t, id); exit.Code != 5 {
 			t.Errorf("exit %+v, want it to be startable still", exit)
 		}
 	}},
@@ -439,12 +439,12 @@ func (s *suite) remove(t *testing.T, id string) {
 }
 
 // finish starts a created container and waits for its end.
-func (s *suite) finish(t *testing.T, id string) (sandbox.Exit, string) {
+func (s *suite) finish(t *testing.T, id string) sandbox.Exit {
 	t.Helper()
 	if err := s.Engine.Start(s.ctx(t), id); err != nil {
 		t.Fatalf("Start: %v", err)
 	}
-	return s.wait(t, id), s.output(t, id, sandbox.LogOptions{})
+	return s.wait(t, id)
 }
 
 func randomName(prefix string) string {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,7 +91,7 @@ func sleep(args []string) int {
 	code := number(args[0])
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
-	fmt.Println("sleeping")
+	fmt.Fprintln(os.Stdout, "sleeping")
 	for range signals {
 		if code >= 0 {
 			return code
@@ -189,14 +190,14 @@ func copyAndExec(path string) report.Attempt {
 	if err := os.WriteFile(path, self, 0o755); err != nil {
 		return report.Attempt{Error: "write: " + errName(err)}
 	}
-	return report.Attempt{Error: errName(exec.Command(path, "exit", "0").Run())}
+	return report.Attempt{Error: errName(exec.CommandContext(context.Background(), path, "exit", "0").Run())}
 }
 
 // spawn starts n children, or as many as it may.
 func spawn(n int) report.Attempt {
 	var a report.Attempt
 	for range n {
-		child := exec.Command("/proc/self/exe", "sleep", "0")
+		child := exec.CommandContext(context.Background(), "/proc/self/exe", "sleep", "0")
 		if err := child.Start(); err != nil {
 			a.Error = errName(err)
 			break
@@ -225,13 +226,15 @@ func eat(n int) int {
 	for eaten := 0; eaten < n; eaten += 1 << 20 {
 		hoard = append(hoard, bytes.Repeat([]byte{1}, 1<<20))
 	}
-	fmt.Println("ate", len(hoard), "MiB")
+	fmt.Fprintln(os.Stdout, "ate", len(hoard), "MiB")
 	return 0
 }
 
 // listen binds an address on the loopback device and talks to itself.
 func listen(address string) report.Attempt {
-	listener, err := net.Listen("tcp", address)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return report.Attempt{Error: errName(err)}
 	}
@@ -242,7 +245,7 @@ func listen(address string) report.Attempt {
 			_ = c.Close()
 		}
 	}()
-	c, err := net.DialTimeout("tcp", address, 5*time.Second)
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return report.Attempt{Error: errName(err)}
 	}
