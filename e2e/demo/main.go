@@ -144,7 +144,7 @@ socket.on("connect", () => done("CONNECTED")).on("error", (e) => done(e.code));`
 
 func (x *demo) inside(ctx context.Context) error {
 	secret := filepath.Join(x.dir, "secret")
-	if err := os.WriteFile(secret, []byte("a host file"), 0o644); err != nil { //nolint:gosec // readable by all: only the sandbox keeps it away
+	if err := os.WriteFile(secret, []byte("a host file"), 0o644); err != nil { // readable by all: only the sandbox keeps it away
 		return err
 	}
 	decoy, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")

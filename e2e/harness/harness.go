@@ -68,7 +68,7 @@ func Start(ctx context.Context, home string, args ...string) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{Home: home, bin: bin, log: &syncBuffer{}, exited: make(chan struct{})}
-	d.cmd = exec.Command(bin, append([]string{"serve", "--home", home}, args...)...) //nolint:gosec,noctx // our own binary, ended by Stop
+	d.cmd = exec.Command(bin, append([]string{"serve", "--home", home}, args...)...) //nolint:noctx // our own binary, ended by Stop
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (d *Daemon) Run(ctx context.Context, args ...string) Result {
 
 // RunInput is Run with standard input.
 func (d *Daemon) RunInput(ctx context.Context, stdin io.Reader, args ...string) Result {
-	cmd := exec.CommandContext(ctx, d.bin, append(args, "--home", d.Home)...) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(ctx, d.bin, append(args, "--home", d.Home)...) // our own binary
 	cmd.Stdin = stdin
 	return capture(cmd)
 }
@@ -224,7 +224,7 @@ func (d *Daemon) Container(ctx context.Context, tenant, id string) (string, erro
 
 // Docker runs the docker command and returns its output.
 func Docker(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, "docker", args...).Output() //nolint:gosec // arguments are ours
+	out, err := exec.CommandContext(ctx, "docker", args...).Output() // arguments are ours
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -262,7 +262,7 @@ func Serve(ctx context.Context, dockerHost string, args ...string) Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, bin, args...) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(ctx, bin, args...) // our own binary
 	if dockerHost != "" {
 		cmd.Env = append(os.Environ(), "DOCKER_HOST="+dockerHost)
 	}

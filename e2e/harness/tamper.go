@@ -22,7 +22,7 @@ func FlipByte(ctx context.Context, home string) (string, error) {
 	}
 	path := paths[0]
 	if os.Geteuid() == 0 { // the immutable flag, where the file system has one
-		_ = exec.CommandContext(ctx, "chattr", "-i", path).Run() //nolint:gosec // a path of ours
+		_ = exec.CommandContext(ctx, "chattr", "-i", path).Run() // a path of ours
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return "", err

@@ -116,7 +116,7 @@ func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoin
 	}
 	broker.SetPolicy(policy)
 	dir := f.Home.SocketDir(b.id)
-	if err := os.Mkdir(dir, 0o711); err != nil { //nolint:gosec // its parent is 0700; the container's uid has to enter
+	if err := os.Mkdir(dir, 0o711); err != nil { // its parent is 0700; the container's uid has to enter
 		return sandbox.Mount{}, fmt.Errorf("cannot make the socket directory: %w", err)
 	}
 	b.onClose(func(context.Context) error { return os.RemoveAll(dir) })

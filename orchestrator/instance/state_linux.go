@@ -21,7 +21,7 @@ func makeState(dir string, uid uint32) error {
 		return fmt.Errorf("cannot make the state directory: %w", err)
 	}
 	if os.Geteuid() != 0 {
-		return os.Chmod(dir, 0o777) //nolint:gosec // its parent is 0700
+		return os.Chmod(dir, 0o777) // its parent is 0700
 	}
 	if err := os.Lchown(dir, int(uid), int(uid)); err != nil {
 		return fmt.Errorf("cannot give the state directory to uid %d: %w", uid, err)
