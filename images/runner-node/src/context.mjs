@@ -1,5 +1,11 @@
 // What a plugin is told about its configuration and about a call.
 
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+/** Where a plugin works when the host names no place: OpenClaw's default, in its own home. */
+export const defaultWorkspace = () => join(homedir(), ".openclaw", "workspace");
+
 /**
  * ownConfig is the configuration that a plugin sees: what the host passed,
  * with the plugin's own entry in it, where the document says that it is.
@@ -21,12 +27,11 @@ export function ownConfig(load) {
  * @param {object} [call] the context of a call
  */
 export function pluginContext(load, config, logger, call = {}) {
-  const workspaceDir = call.workspaceDir || load.workspaceDir;
   return {
     config,
     agentId: call.agentId || load.agentId,
     stateDir: load.stateDir,
-    ...(workspaceDir ? { workspaceDir } : {}),
+    workspaceDir: workspaceOf(load, call),
     logger,
   };
 }
@@ -45,7 +50,7 @@ export function factoryContext(load, config, call = {}, signal = undefined) {
     config,
     runtimeConfig: config,
     getRuntimeConfig: () => config,
-    workspaceDir: call.workspaceDir || load.workspaceDir || undefined,
+    workspaceDir: workspaceOf(load, call),
     agentDir: undefined,
     agentId: call.agentId || load.agentId,
     sessionKey: call.sessionKey,
@@ -60,3 +65,5 @@ export function factoryContext(load, config, call = {}, signal = undefined) {
     oneShotCliRun: false,
   };
 }
+
+const workspaceOf = (load, call) => call.workspaceDir || load.workspaceDir || defaultWorkspace();

@@ -30,24 +30,40 @@ export function cut(text, max) {
   return text.length <= max ? text : `${text.slice(0, max - 1)}…`;
 }
 
+/** How many causes of an error are told with it. */
+const MAX_CAUSES = 4;
+
 /**
- * describe reads name, message and stack of anything that was thrown. Getters
- * and proxies of the plugin may throw in turn; that is caught.
+ * describe reads name, message and stack of anything that was thrown. The
+ * message goes on with those of its causes, since many say nothing by
+ * themselves ("fetch failed"). Getters and proxies of the plugin may throw in
+ * turn; that is caught.
  * @param {unknown} thrown
  * @returns {{message: string, name?: string, stack?: string}}
  */
 export function describe(thrown) {
   try {
     if (thrown === null || typeof thrown !== "object") return { message: cut(String(thrown), MAX_MESSAGE) };
-    const { message, name, stack } = thrown;
+    const { name, stack } = thrown;
     return {
-      message: cut(typeof message === "string" ? message : `thrown ${inspect(thrown)}`, MAX_MESSAGE),
+      message: cut(messageOf(thrown), MAX_MESSAGE),
       ...(typeof name === "string" && name ? { name: cut(name, 128) } : {}),
       ...(typeof stack === "string" && stack ? { stack: cut(stack, MAX_STACK) } : {}),
     };
   } catch {
     return { message: "thrown value cannot be read" };
   }
+}
+
+function messageOf(thrown) {
+  let text = typeof thrown.message === "string" ? thrown.message : `thrown ${inspect(thrown)}`;
+  for (let error = thrown, i = 0; i < MAX_CAUSES; i++) {
+    error = error.cause ?? error.errors?.[0]; // of an AggregateError the first says most
+    if (error === undefined || error === null) break;
+    const more = typeof error === "object" ? error.message : String(error);
+    if (typeof more === "string" && !text.includes(more)) text += text ? `: ${more}` : more;
+  }
+  return text;
 }
 
 /**

@@ -1,10 +1,12 @@
 // Loading a plugin: import its entries, let them register, and say what came
 // of it.
 
+import { mkdirSync } from "node:fs";
+import { homedir } from "node:os";
 import { basename, extname, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { createApi } from "./api.mjs";
-import { factoryContext, ownConfig } from "./context.mjs";
+import { defaultWorkspace, factoryContext, ownConfig } from "./context.mjs";
 import { findExports, findRegister, registerExports } from "./entry.mjs";
 import { describe, RunnerError } from "./errors.mjs";
 import { Lifecycle } from "./lifecycle.mjs";
@@ -32,6 +34,7 @@ import { explain, installHooks } from "./sdk/hooks.mjs";
  */
 export async function loadPlugin(load, registry) {
   installHooks();
+  enterHome();
   const config = ownConfig(load);
   const logger = createLogger(load.plugin);
   const lifecycle = new Lifecycle();
@@ -41,6 +44,19 @@ export async function loadPlugin(load, registry) {
   const registrations = registry.finish(factoryContext(load, config));
   noteUndeclared(load, registry);
   return { ...plugin, registrations };
+}
+
+/**
+ * A plugin starts in its home, where it may write, with a workspace below it:
+ * in OpenClaw both are there. Where there is no home, it will say so itself.
+ */
+function enterHome() {
+  try {
+    mkdirSync(defaultWorkspace(), { recursive: true });
+    process.chdir(homedir());
+  } catch (error) {
+    process.stderr.write(`runner: cannot enter the home directory: ${describe(error).message}\n`);
+  }
 }
 
 async function loadEntry({ load, config, logger, registry, lifecycle, runtime, entry, path }) {

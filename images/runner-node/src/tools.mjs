@@ -75,12 +75,28 @@ export function describeTool(tool, source) {
 function schemaOf(name, parameters) {
   if (parameters === undefined || parameters === null) return ANY_OBJECT;
   try {
-    const schema = jsonParse(jsonStringify(parameters));
+    const schema = jsonParse(jsonStringify(convert(parameters)));
     if (typeof schema === "object" && !Array.isArray(schema)) return schema;
   } catch (error) {
     throw new RunnerError("register", `the parameters of tool ${name} are not JSON: ${describe(error).message}`);
   }
   throw new RunnerError("register", `the parameters of tool ${name} are not a JSON Schema`);
+}
+
+/**
+ * The schema objects of validation libraries (they have the mark of Standard
+ * Schema, or zod's) are not JSON Schema. Some can be written as such; the
+ * others take any object here and are checked by the plugin.
+ */
+function convert(parameters) {
+  const standard = parameters["~standard"];
+  if (standard === undefined && parameters._def === undefined) return parameters;
+  const options = { target: "draft-2020-12", io: "input", unrepresentable: "any" };
+  try {
+    return parameters.toJSONSchema?.(options) ?? standard?.jsonSchema?.input(options) ?? ANY_OBJECT;
+  } catch {
+    return ANY_OBJECT;
+  }
 }
 
 /**

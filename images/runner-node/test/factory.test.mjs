@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { realpathSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Host, loadMessage } from "./host.mjs";
 
@@ -12,7 +13,7 @@ after(() => host.close());
 test("factories' tools are known at load", () => {
   assert.equal(host.outcome.type, "ready", JSON.stringify(host.outcome));
   assert.deepEqual(host.outcome.registrations.map(({ name, spec }) => [name, spec.optional ?? false]), [
-    ["who", false], ["first", true], ["second", true], ["guarded", false], ["in-session", false], ["moody", false],
+    ["who", false], ["first", true], ["second", true], ["guarded", false], ["in-session", false], ["moody", false], ["where", false],
   ]);
 });
 
@@ -45,4 +46,11 @@ test("a tool that this context does not have", async () => {
 test("one factory may make several tools, or need a current call", async () => {
   assert.equal((await host.call("second")).result, 2);
   assert.equal((await host.call("guarded")).result, null);
+});
+
+test("without a workspace of the host's, a plugin has its own, and starts in its home", async (t) => {
+  const own = await Host.start(loadMessage("factory", ["./index.mjs"]));
+  t.after(() => own.close());
+  assert.equal((await own.call("who")).result.workspaceDir, `${own.server.dir}/.openclaw/workspace`);
+  assert.deepEqual((await own.call("where")).result, { cwd: realpathSync(own.server.dir), workspace: true });
 });

@@ -12,6 +12,7 @@ import { failedText, readyText } from "../src/report.mjs";
 import { plain, resultJSON, spec } from "../src/serialise.mjs";
 import { openKeyedStore, openSyncKeyedStore } from "../src/store.mjs";
 import { subjects, token } from "../src/subject.mjs";
+import { describeTool } from "../src/tools.mjs";
 import { unavailable } from "../src/unavailable.mjs";
 
 for (const [text, want] of [
@@ -202,3 +203,34 @@ test("reports stay within the host's bounds", () => {
   const short = JSON.parse(readyText({ registrations: Array(1024).fill(hook), diagnostics, loadMs: 1 }, 1024 * 1024));
   assert.deepEqual([short.registrations.length, short.registrations[0].spec, short.diagnostics.length], [1024, {}, 1]);
 });
+
+const caused = (message, cause) => new Error(message, { cause });
+for (const [thrown, want] of [
+  [caused("fetch failed", new Error("getaddrinfo EAI_AGAIN example.com")), "fetch failed: getaddrinfo EAI_AGAIN example.com"],
+  [caused("cannot read: no file", new Error("no file")), "cannot read: no file"],
+  [caused("a", caused("b", "c")), "a: b: c"],
+  [new AggregateError([new Error("connect ECONNREFUSED"), new Error("other")]), "connect ECONNREFUSED"],
+  [Object.create(null), "thrown {}"],
+]) {
+  test(`described with its causes: ${want}`, () => assert.equal(describe(thrown).message, want));
+}
+
+test("a cycle of causes ends", () => {
+  const error = new Error("round");
+  error.cause = caused("and", error);
+  assert.equal(describe(error).message, "round: and");
+});
+
+const schema = { type: "object", properties: { q: { type: "string" } }, required: ["q"] };
+for (const [what, parameters, want] of [
+  ["none", undefined, { type: "object" }],
+  ["null", null, { type: "object" }],
+  ["JSON Schema", schema, schema],
+  ["symbols, as of TypeBox", { ...schema, [Symbol.for("TypeBox.Kind")]: "Object" }, schema],
+  ["a library that writes it", { _def: {}, "~standard": {}, toJSONSchema: () => schema }, schema],
+  ["Standard JSON Schema", { "~standard": { jsonSchema: { input: () => schema } } }, schema],
+  ["a library that cannot", { _def: { typeName: "ZodObject" } }, { type: "object" }],
+  ["a library that fails", { "~standard": {}, toJSONSchema: () => { throw new Error("no"); } }, { type: "object" }],
+]) {
+  test(`parameters: ${what}`, () => assert.deepEqual(describeTool({ name: "t", parameters }, {}).parameters, want));
+}

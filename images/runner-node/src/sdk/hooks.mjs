@@ -29,16 +29,16 @@ function resolve(specifier, context, next) {
     return next(specifier, context);
   } catch (error) {
     if (!MISSING.has(error.code)) throw error;
-    return shim(specifier, (match[1] ?? "").replace(/\.js$/, ""), error);
+    return shim(specifier, (match[1] ?? "").replace(/\.js$/, ""));
   }
 }
 
 /** A package that is not there, or one that does not have the sub-path. */
 const MISSING = new Set(["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND", "ERR_PACKAGE_PATH_NOT_EXPORTED"]);
 
-function shim(specifier, path, cause) {
+function shim(specifier, path) {
   if (!SDK.has(path)) {
-    throw Object.assign(new Error(`${specifier} is not in the built-in SDK: this plugin needs the full openclaw SDK`, { cause }), { code: "ERR_OCMT_SDK" });
+    throw Object.assign(new Error(`${specifier} is not in the built-in SDK: this plugin needs the full openclaw SDK`), { code: "ERR_OCMT_SDK" });
   }
   served.add(specifier);
   return { url: SCHEME + path, format: "module", shortCircuit: true };
