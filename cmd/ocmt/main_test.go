@@ -71,10 +71,15 @@ func withHost(args []string) int {
 			return nil
 		},
 		Doctor: func(context.Context, cli.DoctorOptions) (cli.DoctorReport, error) {
+			engine := cli.DoctorCheck{Name: "engine", Status: cli.StatusOK, Detail: "docker"}
+			if os.Getenv("DOCTOR") == cli.StatusMissing {
+				engine = cli.DoctorCheck{Name: "engine", Status: cli.StatusMissing, Detail: "no engine answers", Fix: "apt install docker.io"}
+			}
 			return cli.DoctorReport{Checks: []cli.DoctorCheck{
 				{Name: "kernel", Status: cli.StatusOK, Detail: "6.1"},
-				{Name: "gvisor", Status: cli.StatusWeaker, Detail: "plugins share the kernel", Fix: "install runsc"},
-				{Name: "engine", Status: os.Getenv("DOCTOR"), Detail: "no engine answers", Fix: "apt install docker.io"},
+				{Name: "gvisor", Status: cli.StatusWeaker, Fix: "install runsc",
+					Detail: "plugins share the kernel: a fault in it that the seccomp profile leaves reachable lets them out of their containers"},
+				engine,
 			}}, nil
 		},
 	}, args)

@@ -81,13 +81,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied or refused,
 5 the plugin failed, 6 timed out, 7 daemon or engine unreachable.`,
 		Example: `  ocmt serve
   ocmt plugins install @openclaw/kitchen-sink
-  ocmt tools call kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'`,
+  ocmt tools call @openclaw/kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'`,
 	},
 		a.serveCommand(), a.doctorCommand(), a.statusCommand(), a.pluginsCommand(), a.toolsCommand(), a.versionCommand())
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.home, "home", "", "directory of configuration and state (default $OCMT_HOME, else ~/.openclaw)")
-	flags.StringVar(&a.socket, "socket", "", "the daemon's unix socket (default ocmt/run/admin.sock in the home)")
-	flags.StringVar(&a.tenant, "tenant", plugin.DefaultTenant, "tenant to work in")
+	flags.StringVar(&a.home, "home", "", "home `DIR` (default $OCMT_HOME, else ~/.openclaw)")
+	flags.StringVar(&a.socket, "socket", "", "the daemon's socket (default ocmt/run/admin.sock in the home)")
+	flags.StringVar(&a.tenant, "tenant", plugin.DefaultTenant, "`NAME` of the tenant to work in")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetIn(env.Stdin)
@@ -174,7 +174,7 @@ func (r *reads) addJSON(cmd *cobra.Command) {
 }
 
 func (r *reads) addAll(cmd *cobra.Command) {
-	cmd.Flags().BoolVarP(&r.all, "all-tenants", "A", false, "of all tenants")
+	cmd.Flags().BoolVarP(&r.all, "all-tenants", "A", false, "show those of all tenants")
 }
 
 // tenantOf is the tenant to ask for; "" is all.

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/engine"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/home"
 )
@@ -77,6 +78,31 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		}
 	}
 	visit(NewRoot(Env{}))
+}
+
+// The engines that the flags take are those that there are.
+func TestEngines(t *testing.T) {
+	if !slices.Equal(engines, engine.Names()) {
+		t.Errorf("got %q, want %q", engines, engine.Names())
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, tc := range []struct {
+		in    string
+		width int
+		want  []string
+	}{
+		{"", 10, []string{""}},
+		{"one two three", 7, []string{"one two", "three"}},
+		{"  one   two ", 80, []string{"one two"}},
+		{"é é é é", 3, []string{"é é", "é é"}},
+		{"a very-long-word b", 6, []string{"a", "very-long-word", "b"}},
+	} {
+		if got := wrap(tc.in, tc.width); !slices.Equal(got, tc.want) {
+			t.Errorf("wrap(%q, %d) = %q, want %q", tc.in, tc.width, got, tc.want)
+		}
+	}
 }
 
 func TestClean(t *testing.T) {

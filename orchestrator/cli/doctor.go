@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -46,10 +48,11 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what is missing or weaker on this host",
 		Long: `Look at what this host offers and say what is missing or weaker, why that
-matters, and which command mends it. It needs no daemon and changes nothing.
-The exit code is 1 if something is missing.`,
+matters, and which command mends it. "weaker" works, with less protection;
+"missing" does not work. It needs no daemon and changes nothing. The exit code
+is 1 if something is missing.`,
 		Example: `  ocmt doctor
-  ocmt doctor --engine containerd --runtime runsc --json`,
+  ocmt doctor --runtime runsc --json`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !slices.Contains(engines, opts.Engine) {
@@ -79,11 +82,36 @@ func (a *app) printReport(cmd *cobra.Command, report DoctorReport, asJSON bool) 
 	if asJSON {
 		return a.printJSON(report)
 	}
-	rows := [][]string{{"CHECK", "STATUS", "WHY", "MENDED BY"}}
-	for _, c := range report.Checks {
-		rows = append(rows, []string{c.Name, c.Status, c.Detail, c.Fix})
+	return printChecks(cmd.OutOrStdout(), report.Checks)
+}
+
+// printChecks prints a block for each check: status, name and text in columns
+// and, where something can be mended, the fix below. No line is longer than
+// textWidth but for words that are.
+func printChecks(w io.Writer, checks []DoctorCheck) error {
+	name := 0
+	for _, c := range checks {
+		name = max(name, len(clean(c.Name)))
 	}
-	return table(cmd, rows)
+	margin := strings.Repeat(" ", len(StatusMissing)+2+name+2)
+	var weaker, missing int
+	for _, c := range checks {
+		text := strings.Join(wrap(clean(c.Detail), textWidth-len(margin)), "\n"+margin)
+		fmt.Fprintf(w, "%-*s  %-*s  %s\n", len(StatusMissing), clean(c.Status), name, clean(c.Name), text)
+		if c.Fix != "" { // further to the left, since few commands can be wrapped
+			const label = "         fix: "
+			fix := wrap(clean(c.Fix), textWidth-len(label))
+			fmt.Fprintf(w, "%s%s\n", label, strings.Join(fix, "\n"+strings.Repeat(" ", len(label))))
+		}
+		switch c.Status {
+		case StatusWeaker:
+			weaker++
+		case StatusMissing:
+			missing++
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%d ok, %d weaker, %d missing\n", len(checks)-weaker-missing, weaker, missing)
+	return err
 }
 
 // missing fails if something is.

@@ -18,7 +18,7 @@ func (a *app) pluginsCommand() *cobra.Command {
 		Long: `Install and manage plugins. Where a command takes an ID, the plugin's package
 name will do as well.`,
 		Example: `  ocmt plugins install @openclaw/kitchen-sink
-  ocmt plugins info kitchen-sink`,
+  ocmt plugins info @openclaw/kitchen-sink`,
 	},
 		a.installCommand(), a.listCommand(), a.infoCommand(), a.enableCommand(), a.disableCommand(),
 		a.uninstallCommand(), a.logsCommand(), a.restartCommand(), a.verifyCommand())
@@ -29,7 +29,7 @@ func (a *app) changeCommand(verb, short string, change func(*client.Client, cont
 	return &cobra.Command{
 		Use:     verb + " ID",
 		Short:   short,
-		Example: fmt.Sprintf("  ocmt plugins %s kitchen-sink", verb),
+		Example: fmt.Sprintf("  ocmt plugins %s @openclaw/kitchen-sink", verb),
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()

@@ -17,7 +17,7 @@ func (a *app) infoCommand() *cobra.Command {
 		Use:     "info ID",
 		Aliases: []string{"inspect", "show"},
 		Short:   "Show all that is known of a plugin",
-		Example: `  ocmt plugins info kitchen-sink
+		Example: `  ocmt plugins info @openclaw/kitchen-sink
   ocmt plugins info @openclaw/kitchen-sink --json`,
 		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -79,8 +79,8 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 	if f.json {
 		return a.printJSON(detail)
 	}
-	fmt.Fprintf(a.env.Stdout, "installed %s %s from %s: %s, %d tools\n",
-		clean(detail.ID), clean(detail.Version), clean(detail.Source), clean(detail.State), len(detail.ToolList))
+	fmt.Fprintf(a.env.Stdout, "installed %s %s from %s: %s, %s\n",
+		clean(detail.ID), clean(detail.Version), clean(detail.Source), clean(detail.State), count(len(detail.ToolList), "tool"))
 	return nil
 }
 

@@ -15,11 +15,21 @@ func (a *app) logsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs ID",
 		Short: "Show what a plugin printed",
-		Example: `  ocmt plugins logs kitchen-sink -f --tail 20
-  ocmt plugins logs kitchen-sink --previous --since 10m`,
+		Long: `Show what a plugin printed, both its streams: of the present run, or of the last
+one if it does not run.`,
+		Example: `  ocmt plugins logs @openclaw/kitchen-sink -f --since 10m
+  ocmt plugins logs @openclaw/kitchen-sink --previous --tail 20`,
 		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
+			switch {
+			case q.Previous && (q.Follow || since != ""):
+				return usage(cmd, "--previous goes with --tail only")
+			case q.Tail < 0:
+				return usage(cmd, "--tail %d is less than 0", q.Tail)
+			case q.Tail == 0:
+				q.Tail = -1 // all
+			}
 			if q.Since, err = parseSince(since, time.Now()); err != nil {
 				return usage(cmd, "--since %q is neither a duration like 10m nor a time like 2026-01-02T15:04:05Z", since)
 			}
@@ -32,10 +42,10 @@ func (a *app) logsCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVarP(&q.Follow, "follow", "f", false, "go on until interrupted")
-	flags.BoolVarP(&q.Previous, "previous", "p", false, "of the run before the present one")
-	flags.IntVar(&q.Tail, "tail", -1, "only so many of the last lines")
-	flags.StringVar(&since, "since", "", "only lines after a time, or of the last while (10m)")
+	flags.BoolVarP(&q.Follow, "follow", "f", false, "go on until the run ends, or you interrupt")
+	flags.BoolVarP(&q.Previous, "previous", "p", false, "what the run before the present one printed")
+	flags.IntVar(&q.Tail, "tail", 0, "only the last `N` lines (default all)")
+	flags.StringVar(&since, "since", "", "only lines after a `TIME`, or of the last while (10m)")
 	return cmd
 }
 

@@ -14,7 +14,7 @@ func (a *app) uninstallCommand() *cobra.Command {
 		Short:   "Stop a plugin and remove it",
 		Long: `Stop a plugin and remove it with its state directory, unless --keep-state is
 given; a later install of the same plugin finds the state again then.`,
-		Example: `  ocmt plugins uninstall kitchen-sink --keep-state`,
+		Example: `  ocmt plugins uninstall @openclaw/kitchen-sink --keep-state`,
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()

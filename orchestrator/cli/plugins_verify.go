@@ -13,7 +13,7 @@ func (a *app) verifyCommand() *cobra.Command {
 		Short: "Read a plugin's sealed payload again and compare it",
 		Long: `Read a plugin's sealed payload again and compare it with the digest that was
 recorded when it was installed. The exit code is 1 if they differ.`,
-		Example: `  ocmt plugins verify kitchen-sink`,
+		Example: `  ocmt plugins verify @openclaw/kitchen-sink`,
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()

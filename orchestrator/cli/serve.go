@@ -14,7 +14,7 @@ type ServeOptions struct {
 	Home string
 	// Socket is where to listen; empty is the home's own.
 	Socket string
-	// Engine is "auto", "docker" or "containerd".
+	// Engine is "auto" or "docker".
 	Engine string
 	// Runtime is the OCI runtime's name; empty is the engine's default.
 	Runtime string
@@ -28,7 +28,7 @@ type ServeOptions struct {
 }
 
 var (
-	engines     = []string{"auto", "docker", "containerd"}
+	engines     = []string{"auto", "docker"} // as in package engine
 	logLevels   = []string{"debug", "info", "warn", "error"}
 	imageDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 )
@@ -40,9 +40,10 @@ func (a *app) serveCommand() *cobra.Command {
 		Short: "Run the daemon",
 		Long: `Run the daemon: it starts the enabled plugins, watches over them, and answers
 the other commands on its unix socket. SIGTERM or an interrupt stops it and its
-plugins in order; a second one ends it at once.`,
+plugins in order; a second one ends it at once, and the next start removes what
+it left.`,
 		Example: `  ocmt serve
-  ocmt serve --engine docker --runtime runsc --home /var/lib/ocmt`,
+  ocmt serve --home /var/lib/ocmt --runtime runsc`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkServe(cmd, opts); err != nil {
@@ -57,15 +58,15 @@ plugins in order; a second one ends it at once.`,
 		},
 	}
 	engineFlags(cmd, &opts.Engine, &opts.Runtime)
-	cmd.Flags().StringVar(&opts.BaseImage, "base-image", "", "digest of another base image to allow and use")
-	cmd.Flags().StringVar(&opts.LogLevel, "log-level", "info", strings.Join(logLevels, ", "))
+	cmd.Flags().StringVar(&opts.BaseImage, "base-image", "", "`DIGEST` of another base image to allow and use")
+	cmd.Flags().StringVar(&opts.LogLevel, "log-level", "info", "least grave lines to log: "+strings.Join(logLevels, ", "))
 	return cmd
 }
 
 // engineFlags adds the flags that say what runs the containers.
 func engineFlags(cmd *cobra.Command, engine, runtime *string) {
-	cmd.Flags().StringVar(engine, "engine", "auto", strings.Join(engines, ", "))
-	cmd.Flags().StringVar(runtime, "runtime", "", "OCI runtime: runc, runsc or another that the engine knows")
+	cmd.Flags().StringVar(engine, "engine", "auto", "what runs the containers: "+strings.Join(engines, ", "))
+	cmd.Flags().StringVar(runtime, "runtime", "", "OCI `NAME`: runc, runsc or another (default the engine's)")
 }
 
 func checkServe(cmd *cobra.Command, opts ServeOptions) error {

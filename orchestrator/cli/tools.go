@@ -8,6 +8,6 @@ func (a *app) toolsCommand() *cobra.Command {
 		Aliases: []string{"tool"},
 		Short:   "List and call the plugins' tools",
 		Example: `  ocmt tools list
-  ocmt tools call kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'`,
+  ocmt tools call @openclaw/kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'`,
 	}, a.toolsListCommand(), a.toolsCallCommand())
 }

@@ -39,9 +39,9 @@ func (a *app) toolsCallCommand() *cobra.Command {
 		Short: "Call a tool and print its result",
 		Long: `Call a tool and print its result: the text of a result that has text, any other
 as JSON.`,
-		Example: `  ocmt tools call kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'
-  ocmt tools call kitchen-sink kitchen_sink_search --params @query.json --json
-  echo '{"query":"openclaw"}' | ocmt tools call kitchen-sink kitchen_sink_search --params -`,
+		Example: `  ocmt tools call @openclaw/kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'
+  ocmt tools call @openclaw/kitchen-sink kitchen_sink_search --params @query.json --json
+  ocmt tools call @openclaw/kitchen-sink kitchen_sink_search --params - <query.json`,
 		Args: exactly("PLUGIN", "TOOL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.timeout <= 0 || f.timeout > maxCallTimeout {
@@ -51,8 +51,8 @@ as JSON.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.params, "params", "{}", "parameters: a JSON object, @FILE, or - for standard input")
-	flags.StringVar(&f.agent, "agent", "", "id of the agent to call for")
+	flags.StringVar(&f.params, "params", "{}", "parameters, `JSON`: an object, @FILE, or - for standard input")
+	flags.StringVar(&f.agent, "agent", "", "`ID` of the agent to call for")
 	flags.DurationVar(&f.timeout, "timeout", defaultCallTimeout, "how long to wait")
 	flags.BoolVar(&f.json, "json", false, "print the whole result as JSON")
 	return cmd

@@ -8,21 +8,25 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"os/user"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/ocmt/ocmt/images"
 	"github.com/ocmt/ocmt/orchestrator/engine"
 	"github.com/ocmt/ocmt/orchestrator/fault"
-	"github.com/ocmt/ocmt/orchestrator/home"
-	"github.com/ocmt/ocmt/orchestrator/install/seal"
 	"github.com/ocmt/ocmt/sandbox"
 )
 
 // engineTimeout bounds how long doctor waits for an engine that hangs.
 const engineTimeout = 15 * time.Second
+
+// firstPersonUID is where Debian, and most others, begin to number people; see
+// login.defs(5), UID_MIN.
+const firstPersonUID = 1000
 
 // Statuses of a check.
 const (
@@ -30,6 +34,9 @@ const (
 	Weaker  = "weaker"  // works, with less protection
 	Missing = "missing" // ocmt does not run without it
 )
+
+// asRoot is the command that lifts what an ordinary user cannot have.
+const asRoot = "sudo ocmt serve --home /var/lib/ocmt"
 
 // Check is one finding.
 type Check struct {
@@ -49,7 +56,8 @@ type Options struct {
 // Run makes all checks. A check that cannot be made is a finding, not an
 // error.
 func Run(ctx context.Context, opts Options) []Check {
-	checks := []Check{checkUser(), checkHome(opts.Home)}
+	uid := os.Geteuid()
+	checks := []Check{checkUser(uid), checkHome(opts.Home)}
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
 	_, info, err := engine.Open(ctx, engine.Options{
@@ -57,27 +65,69 @@ func Run(ctx context.Context, opts Options) []Check {
 	})
 	checks = append(checks, checkEngine(info, err))
 	checks = append(checks, checkImages()...)
-	checks = append(checks, checkSealing(opts.Home, info, err == nil))
+	checks = append(checks, checkStore(uid), checkState(uid))
 	if err != nil {
-		return checks
+		return checks // the rest depends on the engine
 	}
-	checks = append(checks, checkIsolation(opts.Runtime, info), checkStateFlags(info))
+	mounts, why := canMount(uid, opts.Home)
+	checks = append(checks, checkSealing(mounts, why, info), checkStateFlags(mounts, info), checkIsolation(opts.Runtime, info))
 	for _, w := range info.Warnings {
-		checks = append(checks, Check{"engine limits", Weaker, w, "enable what is named in the kernel or the engine's configuration"})
+		checks = append(checks, checkWarning(w))
 	}
 	return checks
 }
 
+// checkUser asks who else acts with the rights that the daemon has.
+func checkUser(uid int) Check {
+	const name = "user"
+	switch {
+	case uid == 0:
+		return Check{name, OK, "runs as root", ""}
+	case uid < firstPersonUID:
+		return Check{name, OK, fmt.Sprintf("runs as a user of its own, uid %d", uid), ""}
+	}
+	return Check{name, Weaker,
+		"runs as a person's user: that user's other programs, an agent included, can write the home and use the engine's socket, which is as good as root",
+		asRoot}
+}
+
 func checkEngine(info sandbox.Info, err error) Check {
+	const name = "engine"
 	if err != nil {
 		f := fault.Of(err)
-		return Check{"engine", Missing, f.Message, f.Hint}
+		return Check{name, Missing, plain(f), engineFix(f)}
 	}
 	detail := fmt.Sprintf("%s %s, runtime %s, cgroup v%d", info.Name, info.Version, info.Runtime, cgroupVersion(info))
 	if info.Rootless {
-		return Check{"engine", Weaker, detail + "; it is rootless, so that some limits may not hold", "use a system-wide engine"}
+		return Check{name, Weaker, detail + "; it is rootless: some limits may not hold", "DOCKER_HOST=unix:///var/run/docker.sock ocmt serve"}
 	}
-	return Check{"engine", OK, detail, ""}
+	return Check{name, OK, detail, ""}
+}
+
+// plain is a fault's message without the name of a class at its end.
+func plain(f *fault.Error) string {
+	message := f.Message
+	for _, class := range []error{errdefs.ErrUnavailable, errdefs.ErrPermissionDenied, errdefs.ErrFailedPrecondition} {
+		message = strings.TrimSuffix(message, ": "+class.Error())
+	}
+	return message
+}
+
+func engineFix(f *fault.Error) string {
+	switch {
+	case f.Code == "engine_denied":
+		return "sudo usermod -aG docker " + userName() + ", then log in again"
+	case f.Hint != "":
+		return f.Hint
+	}
+	return "see what the engine says: docker version"
+}
+
+func userName() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "USER"
 }
 
 func cgroupVersion(info sandbox.Info) int {
@@ -85,52 +135,6 @@ func cgroupVersion(info sandbox.Info) int {
 		return 2
 	}
 	return 1
-}
-
-// checkIsolation asks whether a kernel bug would let a plugin out.
-func checkIsolation(runtime string, info sandbox.Info) Check {
-	used := runtime
-	if used == "" {
-		used = info.Runtime
-	}
-	if strings.Contains(used, "runsc") || strings.Contains(used, "kata") {
-		return Check{"kernel isolation", OK, "plugins do not share the host's kernel (" + used + ")", ""}
-	}
-	const why = "plugins share the host's kernel: a kernel bug that the seccomp profile leaves reachable lets them out"
-	if slices.ContainsFunc(info.Runtimes, func(r string) bool { return strings.Contains(r, "runsc") }) {
-		return Check{"kernel isolation", Weaker, why, "ocmt serve --runtime runsc"}
-	}
-	return Check{"kernel isolation", Weaker, why, "install gVisor (Debian: apt-get install runsc), add it to the engine's runtimes, then: ocmt serve --runtime runsc"}
-}
-
-func checkUser() Check {
-	uid := os.Geteuid()
-	switch {
-	case uid == 0:
-		return Check{"user", OK, "runs as root: mounts payloads itself, gives every plugin's state to its own uid", ""}
-	case uid >= 1000:
-		return Check{"user", Weaker,
-			"runs as a person's user: other programs of that user, an agent included, can write the home and use the engine's socket",
-			"run ocmt serve as root or as a user of its own, with --home /var/lib/ocmt"}
-	}
-	return Check{"user", Weaker, "runs without root: a plugin's state directory cannot be given to the plugin's own uid; only its private parent protects it", "run ocmt serve as root"}
-}
-
-func checkHome(dir string) Check {
-	h, err := home.Open(dir)
-	if err != nil {
-		f := fault.Of(err)
-		return Check{"home", Missing, f.Message, f.Hint}
-	}
-	st, err := os.Stat(h.Dir())
-	if err != nil {
-		return Check{"home", Missing, err.Error(), "make the directory, or name another with --home"}
-	}
-	if st.Mode().Perm()&0o022 != 0 {
-		return Check{"home", Weaker, fmt.Sprintf("%s can be written by others (mode %04o): they can enable and configure plugins", h.Dir(), st.Mode().Perm()),
-			"chmod go-w " + h.Dir()}
-	}
-	return Check{"home", OK, h.Dir(), ""}
 }
 
 func checkImages() []Check {
@@ -149,36 +153,73 @@ func checkImages() []Check {
 }
 
 // checkSealing asks how a sealed payload gets into a container.
-func checkSealing(dir string, info sandbox.Info, engineAnswers bool) Check {
+func checkSealing(mounts bool, why string, info sandbox.Info) Check {
 	const name = "sealed payloads"
-	ok, why := seal.CanMount(filepath.Join(dir, "ocmt", "store"))
 	switch {
-	case ok:
-		return Check{name, OK, "mounted by this process from the descriptor that was hashed", ""}
-	case engineAnswers && info.ImageMounts:
+	case mounts:
+		return Check{name, OK, "mounted by the daemon from the descriptor that was hashed", ""}
+	case info.ImageMounts:
 		return Check{name, OK, "mounted by the engine from the descriptor that was hashed (" + why + ")", ""}
 	}
 	return Check{name, Weaker,
 		"nothing can mount an image here (" + why + "): payloads are directories with a digest, which shows accidents but not an attacker who changes them between the check and the start",
-		"run ocmt serve as root, with the kernel module erofs"}
+		"sudo modprobe erofs && " + asRoot}
+}
+
+// checkStore asks who can write to the sealed payloads.
+func checkStore(uid int) Check {
+	const name = "payload files"
+	if uid == 0 {
+		return Check{name, OK, "root's, and immutable where the file system can", ""}
+	}
+	return Check{name, Weaker,
+		"without root they belong to the daemon's user and cannot be made immutable: what runs as that user can change them, which the next start finds and refuses, but a running plugin sees",
+		asRoot}
+}
+
+// checkState asks who can reach what a plugin keeps.
+func checkState(uid int) Check {
+	const name = "plugin state"
+	if uid == 0 {
+		return Check{name, OK, "each plugin's directory belongs to its own uid", ""}
+	}
+	return Check{name, Weaker,
+		"without root a plugin's directory cannot be given to the plugin's uid: everybody may write to it, and only the directory around it, mode 0700, keeps them out",
+		asRoot}
 }
 
 // checkStateFlags asks whether a plugin can run programs that it wrote.
-func checkStateFlags(info sandbox.Info) Check {
+func checkStateFlags(mounts bool, info sandbox.Info) Check {
 	const name = "noexec state"
-	if info.MountFlags || os.Geteuid() == 0 {
+	if info.MountFlags || mounts {
 		return Check{name, OK, "/state is mounted noexec", ""}
 	}
-	return Check{name, Weaker, "/state cannot be mounted noexec without root: a plugin can start programs that it wrote there, inside its container", "run ocmt serve as root"}
+	return Check{name, Weaker, "/state cannot be mounted noexec without root: a plugin can start programs that it wrote there, inside its container", asRoot}
 }
 
-// Worst returns the gravest status of the checks.
-func Worst(checks []Check) string {
-	worst := OK
-	for _, c := range checks {
-		if c.Status == Missing || c.Status == Weaker && worst == OK {
-			worst = c.Status
-		}
+// checkIsolation asks whether a kernel bug would let a plugin out.
+func checkIsolation(runtime string, info sandbox.Info) Check {
+	const name = "kernel isolation"
+	used := runtime
+	if used == "" {
+		used = info.Runtime
 	}
-	return worst
+	if strings.Contains(used, "runsc") || strings.Contains(used, "kata") {
+		return Check{name, OK, "plugins do not share the host's kernel (" + used + ")", ""}
+	}
+	const why = "plugins share the host's kernel: a kernel bug that the seccomp profile leaves reachable lets them out"
+	isGVisor := func(r string) bool { return strings.Contains(r, "runsc") }
+	if i := slices.IndexFunc(info.Runtimes, isGVisor); i >= 0 {
+		return Check{name, Weaker, why, "ocmt serve --runtime " + info.Runtimes[i]}
+	}
+	return Check{name, Weaker, why, "apt-get install runsc && runsc install && systemctl restart docker (as root, on Debian), then ocmt serve --runtime runsc"}
+}
+
+// checkWarning passes on what the engine lacks.
+func checkWarning(warning string) Check {
+	fix := "see what the kernel offers: docker info"
+	if strings.Contains(warning, "swap") {
+		fix = "sudo swapoff -a, or boot with swapaccount=1 on the kernel's command line"
+	}
+	return Check{"engine limits", Weaker, warning, fix}
 }
