@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"strings"
 	"time"
@@ -69,6 +70,8 @@ func classOf(err error) error {
 	var network net.Error
 	var syntax *json.SyntaxError
 	switch {
+	case errors.Is(err, fs.ErrPermission): // of the engine's socket
+		return errdefs.ErrPermissionDenied
 	case client.IsErrConnectionFailed(err), errors.As(err, &network), errors.As(err, &syntax),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errdefs.ErrUnavailable
