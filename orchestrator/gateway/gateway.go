@@ -6,7 +6,8 @@
 // It promises that a call ends when its deadline passes, when its caller goes
 // away or when the plugin dies, whatever the plugin does; that nothing which a
 // plugin supplies (schema, result, error) costs the host more than a stated
-// bound; and that a plugin never sees parameters that do not fit its schema.
+// bound; and that a plugin never sees parameters that do not fit its schema,
+// as far as it can be checked here: see [Unchecked].
 package gateway
 
 import (

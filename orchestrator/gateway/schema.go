@@ -37,43 +37,68 @@ var errTooMuchWork = errors.New("checking them against the schema takes too long
 // compiledTool checks parameters. Checks of one tool run one after another, so
 // that a costly schema takes one core at most.
 type compiledTool struct {
-	mu      sync.Mutex
-	schema  *jsonschema.Schema
-	budget  *budget
-	size    size
-	regexps int // instructions
+	mu        sync.Mutex
+	schema    *jsonschema.Schema // nil: anything fits
+	budget    *budget
+	size      size
+	regexps   int      // instructions
+	unchecked []string // what of the schema is left to the plugin
 }
 
-// compileSchema compiles a tool's parameter schema. One that names no draft
-// is read as 2020-12 and, if it is none, as draft 7, the form of which many
-// tools still are.
+// drafts are how a schema that names no draft is read: as the first that it
+// is a schema of. Many tools still have the forms of the older ones.
+var drafts = []*jsonschema.Draft{jsonschema.Draft2020, jsonschema.Draft7, jsonschema.Draft4}
+
+// compileSchema compiles a tool's parameter schema. What cannot be checked in
+// it is left to the plugin, down to the whole of it; it fails where a bound is
+// exceeded and where the text is no schema at all.
 func compileSchema(text json.RawMessage) (*compiledTool, error) {
 	if len(text) == 0 || string(text) == "null" {
 		text = json.RawMessage(`{"type":"object"}`)
 	}
-	if len(text) > maxSchema {
-		return nil, fmt.Errorf("it has %d bytes, at most %d are allowed", len(text), maxSchema)
-	}
-	doc, err := decode(text)
+	doc, s, err := readSchema(text)
 	if err != nil {
 		return nil, err
 	}
-	var s size
-	if at, err := s.measure(doc, 0); err != nil {
-		return nil, fmt.Errorf("at %q: %w", at, err)
-	}
-	if s.nodes > maxSchemaNodes || s.objects > maxSubschemas {
-		return nil, fmt.Errorf("it has %d values in %d objects, at most %d in %d are allowed", s.nodes, s.objects, maxSchemaNodes, maxSubschemas)
-	}
-	tool, err := compileDraft(doc, s, jsonschema.Draft2020)
-	if err != nil {
-		if older, olderErr := compileDraft(doc, s, jsonschema.Draft7); olderErr == nil {
-			return older, nil
+	var relaxed relaxation
+	relaxed.schema(doc)
+	var whole error
+	for _, draft := range drafts {
+		tool, err := compileDraft(doc, s, draft)
+		if err == nil || tool.regexps > maxRegexps {
+			tool.unchecked = relaxed.unchecked
+			return tool, err
+		}
+		if whole == nil {
+			whole = err
 		}
 	}
-	return tool, err
+	return &compiledTool{unchecked: []string{"anything, since their schema cannot be used: " + whole.Error()}}, nil
 }
 
+// readSchema decodes a schema and bounds its size.
+func readSchema(text json.RawMessage) (doc any, s size, err error) {
+	if len(text) > maxSchema {
+		return nil, s, fmt.Errorf("it has %d bytes, at most %d are allowed", len(text), maxSchema)
+	}
+	if doc, err = decode(text); err != nil {
+		return nil, s, err
+	}
+	switch doc.(type) {
+	case map[string]any, bool:
+	default:
+		return nil, s, errors.New("it is neither an object nor a boolean")
+	}
+	if at, err := s.measure(doc, 0); err != nil {
+		return nil, s, fmt.Errorf("at %q: %w", at, err)
+	}
+	if s.nodes > maxSchemaNodes || s.objects > maxSubschemas {
+		return nil, s, fmt.Errorf("it has %d values in %d objects, at most %d in %d are allowed", s.nodes, s.objects, maxSchemaNodes, maxSubschemas)
+	}
+	return doc, s, nil
+}
+
+// compileDraft returns the tool with an error too: what was compiled of it.
 func compileDraft(doc any, s size, draft *jsonschema.Draft) (*compiledTool, error) {
 	const location = "schema.json"
 	tool := &compiledTool{budget: &budget{left: freeVisits}, size: s}
@@ -84,11 +109,11 @@ func compileDraft(doc any, s size, draft *jsonschema.Draft) (*compiledTool, erro
 	c.RegisterVocabulary(tool.budget.vocabulary())
 	c.AssertVocabs()
 	if err := c.AddResource(location, doc); err != nil {
-		return nil, err
+		return tool, brief(err)
 	}
 	schema, err := c.Compile(location)
 	if err != nil {
-		return nil, brief(err)
+		return tool, brief(err)
 	}
 	tool.schema = schema
 	return tool, nil
@@ -156,6 +181,9 @@ func (b *budget) Validate(*jsonschema.ValidatorContext, any) {
 
 // validate checks params, whose size is s, within the bounds of work.
 func (t *compiledTool) validate(params any, s size) (err error) {
+	if t.schema == nil {
+		return nil
+	}
 	if t.size.nodes*s.nodes > maxNodeWork || t.regexps*s.text > maxRegexpWork {
 		return errTooMuchWork
 	}

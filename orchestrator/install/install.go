@@ -25,6 +25,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/gateway"
 	"github.com/ocmt/ocmt/orchestrator/install/fetch"
 	"github.com/ocmt/ocmt/orchestrator/install/seal"
 	"github.com/ocmt/ocmt/orchestrator/install/verify"
@@ -248,7 +249,8 @@ func (in *Installer) seal(ctx context.Context, tree string) (p plugin.Payload, u
 	return p, func() { in.unpin(ctx, p) }, nil
 }
 
-// check loads the plugin and validates what it registered.
+// check loads the plugin, validates what it registered, and notes what callers
+// and the operator should know.
 func (in *Installer) check(ctx context.Context, key plugin.Key, d plugin.Descriptor, p plugin.Payload, scripts []string) (plugin.Surface, error) {
 	surface, err := in.Checker.Check(ctx, key, d, p)
 	if err != nil {
@@ -263,6 +265,7 @@ func (in *Installer) check(ctx context.Context, key plugin.Key, d plugin.Descrip
 		return plugin.Surface{}, fault.New(fault.ErrPlugin, "registers_nothing", "the package %s registers nothing and has no %s: it is no plugin", d.Name, plugin.ManifestFile).
 			WithHint("a plugin exports `tools`, `hooks` or `services`, or a default function or object with register(api)")
 	}
+	surface.Diagnostics = append(surface.Diagnostics, gateway.Unchecked(surface)...)
 	if len(scripts) > 0 {
 		surface.Diagnostics = append(surface.Diagnostics, plugin.Diagnostic{
 			Level: "warn", Message: "install scripts were not run: " + strings.Join(scripts, ", "),
