@@ -202,6 +202,60 @@ func TestProgressElsewhere(t *testing.T) {
 	}
 }
 
+func TestStepText(t *testing.T) {
+	for _, tc := range []struct {
+		step v1.Progress
+		want string
+	}{
+		{v1.Progress{Stage: "fetch", Message: "downloading", Done: 3}, "fetch: downloading 3"},
+		{v1.Progress{Stage: "fetch", Done: 1, Total: 4}, "fetch 1 of 4 (25%)"},
+		{v1.Progress{Stage: "fetch", Done: 1, Total: 4, Unit: "packages"}, "fetch 1 of 4 packages (25%)"},
+		{v1.Progress{Stage: "load", Done: 1 << 20, Unit: "bytes"}, "load 1.0 MiB"},
+	} {
+		if got := stepText(tc.step); got != tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
+		}
+	}
+}
+
+func TestExitText(t *testing.T) {
+	for want, exit := range map[string]*v1.Exit{
+		"-":                                  nil,
+		"error: exit code 7, " + instant(at): {At: at, Class: "error", Code: 7},
+		"error: signal 9, " + instant(at):    {At: at, Class: "error", Code: 137},
+		"clean, " + instant(at):              {At: at, Class: "clean"},
+		"oom: too much, " + instant(at):      {At: at, Class: "oom", Code: 137, Detail: "too much"},
+	} {
+		if got := exitText(exit); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+var at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func TestParameters(t *testing.T) {
+	for schema, want := range map[string]string{
+		``:                                  "",
+		`"no schema"`:                       "",
+		`{"type":"object","properties":{}}`: "",
+		`{"properties":{"q":{"type":"string"},"n":{"type":"integer"},"any":{}},"required":["q"]}`: "q string, any?, n? integer",
+		`{"properties":{"x":{"type":["string","null"]}}}`:                                         "x?",
+	} {
+		if got := parameters(json.RawMessage(schema)); got != want {
+			t.Errorf("parameters(%s) = %q, want %q", schema, got, want)
+		}
+	}
+}
+
+func TestByKind(t *testing.T) {
+	got := byKind([]v1.Registration{{Kind: "hook", Name: "b"}, {Kind: "mcp"}, {Kind: "hook", Name: "a"}, {Kind: "hook"}})
+	want := [][]string{{"  hook", "3", "b, a"}, {"  mcp", "1", ""}}
+	if !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestByteSize(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 512 << 20: "512.0 MiB", 5 << 40: "5.0 TiB", 5 << 50: "5120.0 TiB"} {
 		if got := byteSize(n); got != want {

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +51,10 @@ func printPlugin(cmd *cobra.Command, p v1.PluginDetail) error {
 		fmt.Fprintln(out, "\nTools:")
 		rows := [][]string{}
 		for _, t := range p.ToolList {
-			rows = append(rows, []string{"  " + t.Name, shorten(t.Description, 80)})
+			rows = append(rows, []string{"  " + t.Name, shorten(t.Description, 60)})
+			if takes := parameters(t.Parameters); takes != "" {
+				rows = append(rows, []string{"", "takes " + shorten(takes, 60)})
+			}
 		}
 		if err := table(cmd, rows); err != nil {
 			return err
@@ -68,6 +73,31 @@ func printPlugin(cmd *cobra.Command, p v1.PluginDetail) error {
 		}
 	}
 	return nil
+}
+
+// parameters names what a tool takes, by its JSON schema: the required first,
+// and the others with a question mark.
+func parameters(schema json.RawMessage) string {
+	var s struct {
+		Properties map[string]struct{ Type any }
+		Required   []string
+	}
+	if json.Unmarshal(schema, &s) != nil {
+		return ""
+	}
+	var required, optional []string
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		text := ""
+		if kind, ok := s.Properties[name].Type.(string); ok {
+			text = " " + kind
+		}
+		if slices.Contains(s.Required, name) {
+			required = append(required, name+text)
+		} else {
+			optional = append(optional, name+"?"+text)
+		}
+	}
+	return strings.Join(append(required, optional...), ", ")
 }
 
 func facts(p v1.PluginDetail) [][]string {
@@ -106,12 +136,15 @@ func facts(p v1.PluginDetail) [][]string {
 func byKind(registrations []v1.Registration) [][]string {
 	const named = 5
 	var kinds []string
-	names := make(map[string][]string)
+	names, total := make(map[string][]string), make(map[string]int)
 	for _, r := range registrations {
 		if !slices.Contains(kinds, r.Kind) {
 			kinds = append(kinds, r.Kind)
 		}
-		names[r.Kind] = append(names[r.Kind], r.Name)
+		total[r.Kind]++
+		if r.Name != "" {
+			names[r.Kind] = append(names[r.Kind], r.Name)
+		}
 	}
 	var rows [][]string
 	for _, kind := range kinds {
@@ -119,7 +152,7 @@ func byKind(registrations []v1.Registration) [][]string {
 		if len(names[kind]) > named {
 			shown += ", ..."
 		}
-		rows = append(rows, []string{"  " + kind, strconv.Itoa(len(names[kind])), shorten(shown, 100)})
+		rows = append(rows, []string{"  " + kind, strconv.Itoa(total[kind]), shorten(shown, 60)})
 	}
 	return rows
 }

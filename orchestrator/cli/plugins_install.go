@@ -73,6 +73,10 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 	p := newProgress(a.env.Stderr, a.env.IsTerminal(a.env.Stderr), f.json)
 	detail, err := a.uploadAndInstall(ctx, c, from, f.pin, p)
 	p.finish()
+	if ctx.Err() != nil && err != nil {
+		return fault.New(context.Canceled, "cancelled", "interrupted: what was begun is undone").
+			WithHint("had it just been done, `ocmt plugins list` shows it")
+	}
 	if err != nil {
 		return err
 	}

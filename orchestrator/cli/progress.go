@@ -86,9 +86,13 @@ func stepText(s v1.Progress) string {
 
 func amount(s v1.Progress) string {
 	format := func(n int64) string { return fmt.Sprint(n) }
-	unit := " " + clean(s.Unit)
-	if s.Unit == "bytes" {
-		format, unit = byteSize, ""
+	unit := ""
+	switch s.Unit {
+	case "":
+	case "bytes":
+		format = byteSize
+	default:
+		unit = " " + clean(s.Unit)
 	}
 	if s.Total > 0 {
 		return fmt.Sprintf("%s of %s%s (%d%%)", format(s.Done), format(s.Total), unit, min(100, 100*s.Done/s.Total))

@@ -85,8 +85,13 @@ func exitText(e *v1.Exit) string {
 		return "-"
 	}
 	text := e.Class
-	if e.Detail != "" {
+	switch {
+	case e.Detail != "":
 		text += ": " + shorten(e.Detail, 40)
+	case e.Code > 128:
+		text += ": signal " + strconv.Itoa(e.Code-128)
+	case e.Code > 0:
+		text += ": exit code " + strconv.Itoa(e.Code)
 	}
 	return text + ", " + instant(e.At)
 }

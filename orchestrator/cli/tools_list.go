@@ -45,7 +45,7 @@ func printTools(cmd *cobra.Command, tools []v1.Tool, tenants bool) error {
 	}
 	rows := [][]string{{"PLUGIN", "TOOL", "DESCRIPTION"}}
 	for _, t := range tools {
-		rows = append(rows, []string{t.Plugin, t.Name, shorten(t.Description, 80)})
+		rows = append(rows, []string{t.Plugin, t.Name, shorten(t.Description, 50)})
 	}
 	if tenants {
 		rows[0] = append([]string{"TENANT"}, rows[0]...)
