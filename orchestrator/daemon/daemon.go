@@ -49,6 +49,7 @@ type Options struct {
 // Open.
 type Daemon struct {
 	opts       Options
+	policy     supervisor.Policy // the zero value is the default
 	started    time.Time
 	logger     *slog.Logger
 	home       home.Home
@@ -78,8 +79,12 @@ func Run(ctx context.Context, opts Options) error {
 // Open makes a daemon: it takes the home's lock, checks the engine, loads the
 // base image if need be, removes what a killed daemon left, and begins to
 // start the installed plugins. After an error nothing is held.
-func Open(ctx context.Context, opts Options) (_ *Daemon, err error) {
-	d := &Daemon{opts: opts, started: time.Now(), installed: make(chan struct{}, 1)}
+func Open(ctx context.Context, opts Options) (*Daemon, error) {
+	return open(ctx, opts, supervisor.Policy{})
+}
+
+func open(ctx context.Context, opts Options, policy supervisor.Policy) (_ *Daemon, err error) {
+	d := &Daemon{opts: opts, policy: policy, started: time.Now(), installed: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -150,7 +155,7 @@ func (d *Daemon) openImages(ctx context.Context) (err error) {
 	if d.image, _, err = imageDigests(d.opts.BaseImage); err != nil {
 		return err
 	}
-	return ensureImage(ctx, d.engine, images.Base, d.image, d.logger)
+	return ensureImage(ctx, d.engine, images.Base, d.image, logLoading(d.logger, images.Base))
 }
 
 func (d *Daemon) openBus(context.Context) (err error) {
@@ -170,8 +175,8 @@ func (d *Daemon) wire(ctx context.Context) error {
 	d.factory = instance.NewFactory(instance.Config{
 		Home: d.home, HomeID: d.store.HomeID(), Engine: d.engine, Info: d.info, Bus: d.bus,
 		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID,
-		EnsureInstallImage: func(ctx context.Context) error {
-			return ensureImage(ctx, d.engine, images.Install, installImage, d.logger)
+		EnsureInstallImage: func(ctx context.Context, progress func(done, total int64)) error {
+			return ensureImage(ctx, d.engine, images.Install, installImage, progress)
 		},
 		Logger: d.logger,
 	})
@@ -179,7 +184,7 @@ func (d *Daemon) wire(ctx context.Context) error {
 		return err
 	}
 	d.supervisor = supervisor.New(supervisor.Config{
-		Launcher: &launcher{d.catalog, d.factory}, Store: d.store, Logger: d.logger,
+		Launcher: &launcher{d.catalog, d.factory}, Store: d.store, Logger: d.logger, Policy: d.policy,
 	})
 	d.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)

@@ -31,8 +31,9 @@ func imageDigests(baseImage string) (base, install string, err error) {
 }
 
 // ensureImage loads an image into the engine unless it is there. One that the
-// operator named by digest has to be there.
-func ensureImage(ctx context.Context, engine sandbox.Engine, name images.Name, digest string, logger *slog.Logger) error {
+// operator named by digest has to be there. progress is told how many bytes of
+// how many are loaded.
+func ensureImage(ctx context.Context, engine sandbox.Engine, name images.Name, digest string, progress func(done, total int64)) error {
 	img := sandbox.Image{Digest: digest}
 	if own, err := images.Digest(name); err == nil && own == digest {
 		path, size, err := images.Locate(name)
@@ -44,20 +45,20 @@ func ensureImage(ctx context.Context, engine sandbox.Engine, name images.Name, d
 			img.Open = func() (io.ReadCloser, error) { return os.Open(path) }
 		}
 	}
-	if err := engine.EnsureImage(ctx, img, loadProgress(logger, name, img.Size)); err != nil {
+	if err := engine.EnsureImage(ctx, img, func(sent int64) { progress(sent, img.Size) }); err != nil {
 		return fault.New(errdefs.Resolve(err), "image_missing", "cannot use the %s image %s: %w", name, digest, err).
 			WithHint("run `make build`, or set OCMT_IMAGES to the directory with the images; one named by --base-image must be in the engine already")
 	}
 	return nil
 }
 
-// loadProgress says now and then how far loading an image is.
-func loadProgress(logger *slog.Logger, name images.Name, total int64) func(int64) {
+// logLoading says now and then in the log how far loading an image is.
+func logLoading(logger *slog.Logger, name images.Name) func(done, total int64) {
 	var last time.Time
-	return func(sent int64) {
-		if now := time.Now(); now.Sub(last) > 2*time.Second || sent == total {
+	return func(done, total int64) {
+		if now := time.Now(); now.Sub(last) > 2*time.Second || done == total {
 			last = now
-			logger.Info("loading image", "image", string(name), "progress", fmt.Sprintf("%d/%d MB", sent>>20, total>>20))
+			logger.Info("loading image", "image", string(name), "progress", fmt.Sprintf("%d/%d MiB", done>>20, total>>20))
 		}
 	}
 }

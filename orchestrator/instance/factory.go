@@ -32,8 +32,9 @@ type Config struct {
 	Image        string
 	InstallImage string
 	// EnsureInstallImage makes InstallImage usable; it is called before every
-	// use, since plugins may run for months without one.
-	EnsureInstallImage func(context.Context) error
+	// use, since plugins may run for months without one, and tells how many
+	// bytes of how many are loaded.
+	EnsureInstallImage func(ctx context.Context, progress func(done, total int64)) error
 	// Runtime names an OCI runtime; empty is the engine's default.
 	Runtime string
 	// UID returns the user and group id that a plugin's containers run as.

@@ -26,7 +26,7 @@ const outputKept = 64 << 10
 // RunInstall runs npm in a throw-away container whose only way out is the
 // registry; see [fetch.Runner].
 func (f *Factory) RunInstall(ctx context.Context, job fetch.Job) (code int, output string, err error) {
-	if err := f.EnsureInstallImage(ctx); err != nil {
+	if err := f.ensureInstallImage(ctx, job.Report); err != nil {
 		return 0, "", err
 	}
 	b := f.newBox("install")
@@ -46,6 +46,20 @@ func (f *Factory) RunInstall(ctx context.Context, job fetch.Job) (code int, outp
 		Tmpfs:  []sandbox.Tmpfs{{Target: "/tmp", Size: 256 << 20, Mode: 0o1777}},
 	}, sandbox.RoleInstall, job.Output)
 	return exit.Code, output, err
+}
+
+// ensureInstallImage makes the image usable and reports the loading, if there
+// is any, in MiB.
+func (f *Factory) ensureInstallImage(ctx context.Context, report fetch.Report) error {
+	loaded := false
+	err := f.EnsureInstallImage(ctx, func(done, total int64) {
+		loaded = true
+		report("loading the image that npm runs in, MiB", done>>20, total>>20)
+	})
+	if err == nil && loaded {
+		report("starting npm", 0, 0)
+	}
+	return err
 }
 
 // Clean removes what is below dir with the rights of the throw-away uid.
