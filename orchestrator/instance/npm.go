@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ocmt/ocmt/orchestrator/install/fetch"
 	"github.com/ocmt/ocmt/sandbox"
@@ -51,12 +52,13 @@ func (f *Factory) RunInstall(ctx context.Context, job fetch.Job) (code int, outp
 // ensureInstallImage makes the image usable and reports the loading, if there
 // is any, in MiB.
 func (f *Factory) ensureInstallImage(ctx context.Context, report fetch.Report) error {
-	loaded := false
+	var loaded atomic.Int64 // the engine's client may still read when it returns
 	err := f.EnsureInstallImage(ctx, func(done, total int64) {
-		loaded = true
-		report("loading the image that npm runs in, MiB", done>>20, total>>20)
+		if mib := done >> 20; loaded.Swap(mib) != mib {
+			report("loading the image that npm runs in, MiB", mib, total>>20)
+		}
 	})
-	if err == nil && loaded {
+	if err == nil && loaded.Load() > 0 {
 		report("starting npm", 0, 0)
 	}
 	return err

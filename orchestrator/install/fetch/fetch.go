@@ -60,6 +60,8 @@ type Job struct {
 	CABundle string
 	// Output takes the output as it comes; never nil.
 	Output io.Writer
+	// Report is told of what takes long before npm runs; never nil.
+	Report Report
 }
 
 // Where a job finds its mounts.

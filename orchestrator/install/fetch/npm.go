@@ -41,7 +41,7 @@ func (f *Fetcher) resolve(ctx context.Context, dir string, r resolution, report 
 	lines := &progress{report: report}
 	code, output, err := f.Runner.RunInstall(ctx, Job{
 		Args: arguments(r.spec), Env: environment(bundle), WorkDir: workDir,
-		Registry: f.Registry.Endpoint(), CABundle: bundle, Output: lines,
+		Registry: f.Registry.Endpoint(), CABundle: bundle, Output: lines, Report: report,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot run npm: %w", err)
