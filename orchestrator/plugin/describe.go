@@ -38,7 +38,7 @@ type packageJSON struct {
 }
 
 // Describe reads what a package says of itself: its package.json, and its
-// openclaw.plugin.json, which is nil where there is none. root is the
+// openclaw.plugin.json; each is nil where there is none, not both. root is the
 // package's directory relative to the payload's root, and exists says whether
 // a slash-separated path relative to the payload's root is a regular file.
 //
@@ -47,6 +47,9 @@ type packageJSON struct {
 //
 // Errors are of class fault.ErrPlugin with a hint for the author.
 func Describe(packageFile, manifestFile []byte, root string, exists func(path string) bool) (Descriptor, error) {
+	if len(packageFile) == 0 && manifestFile != nil {
+		packageFile = []byte("{}") // a manifest beside its entry is a plugin too
+	}
 	pkg, err := parsePackage(packageFile)
 	if err != nil {
 		return Descriptor{}, err
@@ -73,8 +76,8 @@ func Describe(packageFile, manifestFile []byte, root string, exists func(path st
 // does and as encoding/json does not.
 func parsePackage(data []byte) (packageJSON, error) {
 	if len(data) == 0 {
-		return packageJSON{}, fault.New(fault.ErrPlugin, "no_package_json", "the package has no package.json").
-			WithHint("name a directory or an archive that holds a package.json")
+		return packageJSON{}, fault.New(fault.ErrPlugin, "no_package_json", "the package has neither package.json nor %s", ManifestFile).
+			WithHint("name a directory or an archive that holds one of them at its top")
 	}
 	fields, err := strictObject(PackageFile, data)
 	if err != nil {

@@ -57,6 +57,10 @@ func TestDescribe(t *testing.T) {
 			want: Descriptor{ID: "My-plug_in-2", Name: "@scope/My.plug_in~2", Version: "0.0.0", Root: ".", Entries: []string{"index.mjs"}},
 		},
 		{
+			name: "manifest only", root: ".", files: []string{"index.ts"}, manifest: `{"id":"only"}`,
+			want: Descriptor{ID: "only", Name: "only", Version: "0.0.0", Root: ".", Entries: []string{"index.ts"}, Manifest: json.RawMessage(`{"id":"only"}`)},
+		},
+		{
 			name: "name from the id", root: ".", files: []string{"index.js"}, pkg: `{"main":"./"}`, manifest: `{"id":"only"}`,
 			want: Descriptor{ID: "only", Name: "only", Version: "0.0.0", Root: ".", Entries: []string{"index.js"}, Manifest: json.RawMessage(`{"id":"only"}`)},
 		},
@@ -120,7 +124,7 @@ func TestDescribeRefuses(t *testing.T) {
 		files                     []string
 		code, message             string
 	}{
-		{name: "no package.json", code: "no_package_json", message: "no package.json"},
+		{name: "no package.json", code: "no_package_json", message: "neither package.json nor openclaw.plugin.json"},
 		{name: "broken package.json", pkg: "{\n  \"name\": \"x\",\n  oops\n}", code: "bad_package_json", message: "line 3, column 3"},
 		{name: "JSON5 in package.json", pkg: "{name: 'x'}", code: "bad_package_json", message: "line 1, column 2"},
 		{name: "package.json is a list", pkg: "[]", code: "bad_package_json", message: "must be an object"},

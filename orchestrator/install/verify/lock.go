@@ -195,6 +195,7 @@ func (p Package) check(allowed func(*url.URL) bool) error {
 	}
 	u, err := url.Parse(p.Resolved)
 	switch {
+	case p.Resolved == "" && p.Integrity != "": // npm was told not to write it: it asks the registry by name
 	case p.Resolved == "":
 		return unsafeSource(p, "has no recorded source")
 	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil || u.Host == "":
