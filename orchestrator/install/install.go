@@ -254,7 +254,7 @@ func (in *Installer) seal(ctx context.Context, tree string) (p plugin.Payload, u
 func (in *Installer) check(ctx context.Context, key plugin.Key, d plugin.Descriptor, p plugin.Payload, scripts []string) (plugin.Surface, error) {
 	surface, err := in.Checker.Check(ctx, key, d, p)
 	if err != nil {
-		return plugin.Surface{}, err
+		return plugin.Surface{}, withScripts(err, scripts)
 	}
 	if err := surface.Validate(d); err != nil {
 		return plugin.Surface{}, err
@@ -272,6 +272,17 @@ func (in *Installer) check(ctx context.Context, key plugin.Key, d plugin.Descrip
 		})
 	}
 	return surface, nil
+}
+
+// withScripts tells with a failed load that install scripts did not run: often
+// that is why.
+func withScripts(err error, scripts []string) error {
+	f := fault.Of(err)
+	if len(scripts) == 0 || !errors.Is(err, fault.ErrPlugin) {
+		return err
+	}
+	told := fault.New(fault.ErrPlugin, f.Code, "%w", err).WithDetails(f.Details)
+	return told.WithHint("install scripts do not run here; those of %s did not, and the plugin may need what they make", strings.Join(scripts, ", "))
 }
 
 // stage makes a staging directory.

@@ -530,3 +530,16 @@ func TestWarning(t *testing.T) {
 		}
 	}
 }
+
+func TestFailedLoadTellsOfScripts(t *testing.T) {
+	failed := fault.New(fault.ErrPlugin, "load_load", "no bindings").WithHint("other").WithDetails("x")
+	told := fault.Of(withScripts(failed, []string{"native"}))
+	if told.Code != "load_load" || told.Message != "no bindings" || told.Details != "x" || !strings.Contains(told.Hint, "native") {
+		t.Errorf("got %+v", told)
+	}
+	for _, err := range []error{withScripts(failed, nil), withScripts(errdefs.ErrUnavailable, []string{"native"})} {
+		if strings.Contains(fault.Of(err).Hint, "native") {
+			t.Errorf("%v speaks of scripts", err)
+		}
+	}
+}

@@ -134,11 +134,12 @@ func (f *Fetcher) NPM(ctx context.Context, spec Spec, dir string, report Report)
 }
 
 // Upload fetches what a person sent: a tar archive of a directory
-// (plugin.SourcePath), or one as `npm pack` makes it, with one directory
-// around everything (plugin.SourceArchive). Its production dependencies, if
-// any, come from the registry, by its lockfile where there is one; a
-// node_modules directory in it is ignored. Without dependencies no container
-// is run. dir and the errors are those of [Fetcher.NPM].
+// (plugin.SourcePath), or one as `npm pack` makes it (plugin.SourceArchive),
+// with one directory around everything or, where archive is an io.Seeker, with
+// none. Its production dependencies, if any, come from the registry, by its
+// lockfile where there is one; a node_modules directory in it is ignored, but
+// for an archive's bundled dependencies. Without dependencies no container is
+// run. dir and the errors are those of [Fetcher.NPM].
 func (f *Fetcher) Upload(ctx context.Context, archive io.Reader, source plugin.Source, dir string, report Report) (Fetched, error) {
 	got := Fetched{Tree: filepath.Join(dir, treeName), Root: "."}
 	budget := verify.NewBudget()

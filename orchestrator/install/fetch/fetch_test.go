@@ -281,6 +281,15 @@ func TestUpload(t *testing.T) {
 		{"no dependencies", plugin.SourcePath, "", map[string]string{"package.json": `{"name":"up"}`, "index.js": "x", "node_modules/evil/index.js": "x", "node_modules": "x"}, nil, 0},
 		{"dependencies", plugin.SourcePath, "./", map[string]string{"package.json": dep, "node_modules/dep/a.js": "uploaded"}, map[string]string{"node_modules/dep/a.js": "1.5"}, 1},
 		{"an archive with a lockfile", plugin.SourceArchive, "package/", map[string]string{"package.json": dep, "package-lock.json": locked}, map[string]string{"node_modules/dep/a.js": "1"}, 1},
+		{"an archive without a directory around it", plugin.SourceArchive, "./", map[string]string{"a/b.js": "x", "package.json": dep}, map[string]string{"node_modules/dep/a.js": "1.5"}, 1},
+		{"an archive that bundles one of two", plugin.SourceArchive, "package/", map[string]string{
+			"package.json":              `{"name":"up","dependencies":{"dep":"^1.0.0","own":"workspace:*"},"bundleDependencies":["own"]}`,
+			"node_modules/own/index.js": "own", "node_modules/dep/a.js": "uploaded",
+		}, map[string]string{"node_modules/own/index.js": "own", "node_modules/dep/a.js": "1.5"}, 1},
+		{"an archive that bundles all", plugin.SourceArchive, "", map[string]string{
+			"package.json":              `{"name":"up","dependencies":{"own":"1.0.0"},"bundledDependencies":["own"]}`,
+			"node_modules/own/index.js": "own",
+		}, map[string]string{"node_modules/own/index.js": "own"}, 0},
 		{"a shrinkwrap", plugin.SourcePath, "", map[string]string{"package.json": dep, "npm-shrinkwrap.json": locked}, map[string]string{"node_modules/dep/a.js": "1"}, 1},
 	}
 	for _, tt := range tests {

@@ -15,7 +15,10 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
-const lockName = "package-lock.json"
+const (
+	lockName   = "package-lock.json"
+	modulesDir = "node_modules"
+)
 
 // readLock returns the packages that npm's lockfile says to lay out.
 func (f *Fetcher) readLock(work *os.Root) ([]verify.Package, error) {
@@ -124,7 +127,9 @@ func unpackUpload(ctx context.Context, archive io.Reader, source plugin.Source, 
 	defer root.Close()
 	how := verify.Unpack{Budget: budget, Skip: isModules}
 	if source == plugin.SourceArchive {
-		how.Strip = 1
+		if err := readOutline(ctx, archive, &how); err != nil {
+			return resolution{}, err
+		}
 	}
 	if err := verify.Tar(ctx, archive, root, how); err != nil {
 		return resolution{}, err
@@ -135,10 +140,43 @@ func unpackUpload(ctx context.Context, archive io.Reader, source plugin.Source, 
 	return dependencies(root)
 }
 
+// readOutline says how an archive is unpacked: one that can be read twice may
+// have its files at the top, and modules that it bundles stay in it.
+func readOutline(ctx context.Context, archive io.Reader, how *verify.Unpack) error {
+	how.Strip = 1
+	again, ok := archive.(io.ReadSeeker)
+	if !ok {
+		return nil
+	}
+	outline, err := verify.Scan(ctx, archive, *how.Budget)
+	if err != nil {
+		return err
+	}
+	if outline.Flat {
+		how.Strip = 0
+	}
+	if len(bundled(outline.Package)) > 0 {
+		how.Skip = nil
+	}
+	_, err = again.Seek(0, io.SeekStart)
+	return err
+}
+
+// bundled lists the dependencies that a package.json says to be in the package
+// itself. "true" means all of them to npm, and is not supported.
+func bundled(packageJSON []byte) []string {
+	var fields struct {
+		Bundle  []string `json:"bundleDependencies"`
+		Bundled []string `json:"bundledDependencies"`
+	}
+	_ = json.Unmarshal(packageJSON, &fields) // who reads it for its content complains
+	return append(fields.Bundle, fields.Bundled...)
+}
+
 // isModules says that a name lies in the upload's own node_modules: what is
 // installed is what was verified.
 func isModules(name string) bool {
-	return name == "node_modules" || strings.HasPrefix(name, "node_modules/")
+	return name == modulesDir || strings.HasPrefix(name, modulesDir+"/")
 }
 
 // dependencies reads what npm needs of an upload's package.json: nothing else
@@ -158,13 +196,23 @@ func dependencies(root *os.Root) (resolution, error) {
 		if fields[key] == nil || json.Unmarshal(fields[key], &specs) != nil || len(specs) == 0 {
 			continue
 		}
+		for _, name := range bundled(data) {
+			if _, err := root.Stat(modulesDir + "/" + name); err == nil {
+				delete(specs, name)
+			}
+		}
 		if err := checkDependencies(specs); err != nil {
 			return resolution{}, err
+		}
+		if len(specs) == 0 {
+			continue
 		}
 		if r.manifest == nil {
 			r.manifest = map[string]json.RawMessage{}
 		}
-		r.manifest[key] = fields[key]
+		if r.manifest[key], err = json.Marshal(specs); err != nil {
+			return resolution{}, err
+		}
 	}
 	if r.manifest == nil {
 		return r, nil

@@ -87,6 +87,46 @@ func Tar(ctx context.Context, r io.Reader, dir *os.Root, o Unpack) error {
 	}
 }
 
+// Outline is what an archive of a package looks like.
+type Outline struct {
+	Flat    bool   // the package's files are at the top, and not in a directory
+	Package []byte // package.json, at the top or one directory below; may be nil
+}
+
+// Scan reads an archive through and says what it looks like. It refuses what
+// exceeds the budget, of which it takes nothing, and leaves the rest to [Tar].
+func Scan(ctx context.Context, r io.Reader, budget Budget) (o Outline, err error) {
+	plain, err := decompress(r)
+	if err != nil {
+		return o, err
+	}
+	archive := tar.NewReader(plain)
+	for {
+		if err := ctx.Err(); err != nil {
+			return o, err
+		}
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return o, nil
+		}
+		if err != nil {
+			return o, badArchive("cannot read the archive: %w", err)
+		}
+		if err := budget.take(max(h.Size, 0)); err != nil {
+			return o, err
+		}
+		dir, name := path.Split(path.Clean(h.Name))
+		if dir == "" && (name == plugin.PackageFile || name == plugin.ManifestFile) {
+			o.Flat = true
+		}
+		if name == plugin.PackageFile && (dir == "" || (!o.Flat && strings.Count(dir, "/") == 1)) {
+			if o.Package, err = io.ReadAll(io.LimitReader(archive, plugin.MaxDescriptionFile)); err != nil {
+				return o, badArchive("cannot read the archive: %w", err)
+			}
+		}
+	}
+}
+
 func decompress(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	if magic, _ := buffered.Peek(2); string(magic) != "\x1f\x8b" {
