@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"regexp"
 	"slices"
@@ -54,6 +56,7 @@ it left.`,
 				return err
 			}
 			opts.Home, opts.Socket = dir, a.socket
+			defer context.AfterFunc(cmd.Context(), a.sayStopping)()
 			return a.env.Serve(cmd.Context(), opts)
 		},
 	}
@@ -61,6 +64,13 @@ it left.`,
 	cmd.Flags().StringVar(&opts.BaseImage, "base-image", "", "`DIGEST` of another base image to allow and use")
 	cmd.Flags().StringVar(&opts.LogLevel, "log-level", "info", "least grave lines to log: "+strings.Join(logLevels, ", "))
 	return cmd
+}
+
+// sayStopping tells a person who interrupted the daemon what it waits for.
+func (a *app) sayStopping() {
+	if a.env.IsTerminal(a.env.Stderr) {
+		fmt.Fprintln(a.env.Stderr, "\nstopping the plugins; interrupt again to end at once")
+	}
 }
 
 // engineFlags adds the flags that say what runs the containers.
