@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,24 @@ func printError(w io.Writer, err error) {
 	if f.Hint != "" {
 		fmt.Fprintf(w, "  hint: %s\n", indent(f.Hint))
 	}
+	if said := quoted(f.Details); said != "" {
+		fmt.Fprintf(w, "  the plugin printed:\n        %s\n", indent(said))
+	}
+}
+
+// quoted returns the plugin's own output among the details, if there is any.
+func quoted(details any) string {
+	raw, ok := details.(json.RawMessage)
+	if !ok {
+		return ""
+	}
+	var said struct {
+		Output string `json:"output"`
+	}
+	if err := json.Unmarshal(raw, &said); err != nil {
+		return "" // details of another form
+	}
+	return said.Output
 }
 
 func indent(s string) string {

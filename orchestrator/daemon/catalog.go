@@ -65,24 +65,18 @@ func (c *catalog) tenants() []string {
 	return tenants
 }
 
-// readConfig reads a tenant's config.json anew.
+// readConfig reads a tenant's config.json anew. A file that cannot be
+// understood leaves the one before in force; where there is none before,
+// plugins of the tenant stay off: fail closed.
 func (c *catalog) readConfig(tenant string) {
-	c.setConfig(tenant, func() (*config.File, error) { return config.Load(config.PathFor(c.home.Dir(), tenant)) })
-}
-
-// setConfig takes what load returns as the tenant's configuration. A file that
-// cannot be understood leaves the one before in force; where there is none
-// before, plugins of the tenant stay off: fail closed.
-func (c *catalog) setConfig(tenant string, load func() (*config.File, error)) {
+	file, err := config.Load(config.PathFor(c.home.Dir(), tenant))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.files[tenant]
-	if file, err := load(); err != nil {
-		now.broken = err
-	} else {
-		now = tenantConfig{file: file}
+	if err != nil {
+		c.files[tenant] = tenantConfig{file: c.files[tenant].file, broken: err}
+		return
 	}
-	c.files[tenant] = now
+	c.files[tenant] = tenantConfig{file: file}
 }
 
 // get returns an installed plugin by its id, or by its package name.
@@ -153,6 +147,19 @@ func (c *catalog) entry(key plugin.Key) (config.Entry, bool) {
 	}
 	entry, _ := file.Entry(key.ID)
 	return entry, true
+}
+
+// noted reports whether config.json says that the plugin is installed. One
+// that cannot be understood is left alone.
+func (c *catalog) noted(key plugin.Key) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	f := c.files[key.Tenant]
+	if f.broken != nil || f.file == nil {
+		return true
+	}
+	_, ok := f.file.Install(key.ID)
+	return ok
 }
 
 // broken returns why configurations cannot be understood, by tenant.

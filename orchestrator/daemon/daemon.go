@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/ocmt/ocmt/bus"
@@ -64,7 +65,11 @@ type Daemon struct {
 	supervisor *supervisor.Supervisor
 	gateway    *gateway.Gateway
 	installed  chan struct{}  // holds one once something was installed
+	stopping   chan struct{}  // closed when the daemon begins to stop
+	stop       func()         // closes stopping, once
 	undo       []func() error // run backwards by Close
+
+	configuring sync.Mutex // held while a config.json is changed or put into effect
 }
 
 // Run serves until ctx ends, and then takes everything down.
@@ -84,7 +89,8 @@ func Open(ctx context.Context, opts Options) (*Daemon, error) {
 }
 
 func open(ctx context.Context, opts Options, policy supervisor.Policy) (_ *Daemon, err error) {
-	d := &Daemon{opts: opts, policy: policy, started: time.Now(), installed: make(chan struct{}, 1)}
+	d := &Daemon{opts: opts, policy: policy, started: time.Now(), installed: make(chan struct{}, 1), stopping: make(chan struct{})}
+	d.stop = sync.OnceFunc(func() { close(d.stopping) })
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -199,6 +205,7 @@ func (d *Daemon) wire(ctx context.Context) error {
 // counters or configuration cannot be read does not keep the others from
 // starting.
 func (d *Daemon) startPlugins(ctx context.Context) error {
+	d.noteMissing(ctx)
 	for _, p := range d.catalog.list("") {
 		if err := d.supervisor.Add(ctx, p.Key, d.catalog.enabled(p.Key)); err != nil {
 			d.logger.Error("cannot start a plugin", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
@@ -38,32 +39,52 @@ func (d *Daemon) wireInstaller(ctx context.Context) error {
 			Registry: registry, Runner: d.factory,
 			Platform: fetch.HostPlatform(), CAFiles: fetch.HostCAFiles(os.Getenv),
 		},
-		Checker: d.factory, Records: records{d.store}, RemoveState: d.factory.RemoveState, Log: d.logger,
+		Checker: d.factory, Records: records{d.store, d.catalog}, RemoveState: d.factory.RemoveState, Log: d.logger,
 	})
 	return d.installer.Recover(ctx)
 }
 
-// records is the store as the installer sees it.
-type records struct{ *store.Store }
+// records is the store as the installer sees it. The catalog follows it within
+// the installer's claim on the plugin, so that the two never disagree.
+type records struct {
+	store   *store.Store
+	catalog *catalog
+}
 
-func (r records) List(ctx context.Context) ([]plugin.Installed, error) { return r.Plugins(ctx, "") }
+func (r records) List(ctx context.Context) ([]plugin.Installed, error) {
+	return r.store.Plugins(ctx, "")
+}
 
-func (r records) Put(ctx context.Context, p plugin.Installed) error { return r.PutPlugin(ctx, p) }
+func (r records) Put(ctx context.Context, p plugin.Installed) error {
+	if err := r.store.PutPlugin(ctx, p); err != nil {
+		return err
+	}
+	r.catalog.put(p)
+	return nil
+}
 
-func (r records) Delete(ctx context.Context, key plugin.Key) error { return r.DeletePlugin(ctx, key) }
+func (r records) Delete(ctx context.Context, key plugin.Key) error {
+	if err := r.store.DeletePlugin(ctx, key); err != nil {
+		return err
+	}
+	r.catalog.remove(key)
+	return nil
+}
 
-// Install implements httpapi.Plugins. The record in the store is what counts;
-// what follows it (config.json, the first start) is repeated or reported, but
-// the plugin stays installed.
+// uninstallTimeout bounds an uninstall, which goes on when its caller leaves.
+const uninstallTimeout = 2 * time.Minute
+
+// Install implements httpapi.Plugins. The record in the store is what counts:
+// once it is there the plugin is installed and supervised. A config.json that
+// could not be written is reported, and the next start of the daemon writes it.
 func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
 	d := b.d
 	// A config.json that cannot be understood must not be written later on.
-	path := config.PathFor(d.home.Dir(), tenant)
-	if _, err := config.Load(path); err != nil {
+	if _, err := config.Load(config.PathFor(d.home.Dir(), tenant)); err != nil {
 		return v1.PluginDetail{}, err
 	}
 	r := install.Request{
-		Tenant: tenant, Source: plugin.Source(req.Source), Spec: req.Spec, Confirmed: req.Confirmed,
+		Tenant: tenant, Source: plugin.Source(req.Source), Spec: req.Spec, Confirmed: req.Confirmed, Pin: req.Pin,
 		Progress: func(p install.Progress) {
 			progress(v1.Progress{Stage: p.Step, Message: p.Message, Done: p.Done, Total: p.Total})
 		},
@@ -75,30 +96,23 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 	if err != nil {
 		return v1.PluginDetail{}, err
 	}
-	if req.Pin && p.Source == plugin.SourceNPM {
-		p.Spec = p.Descriptor.Name + "@" + p.Descriptor.Version
-	}
-	d.catalog.put(p)
 	ctx = context.WithoutCancel(ctx) // installed: the rest must follow
-	if err := d.noteInstall(ctx, path, p); err != nil {
-		return v1.PluginDetail{}, err
-	}
+	noted := d.noteInstall(ctx, p)
 	select {
 	case d.installed <- struct{}{}: // the tenant may be a new one to watch
 	default:
 	}
 	progress(v1.Progress{Stage: "start", Message: "starting " + p.Key.ID})
-	err = b.firstStart(ctx, p.Key)
+	err = errors.Join(noted, b.firstStart(ctx, p.Key))
 	return d.detail(p), err
 }
 
 // noteInstall writes the install to config.json, where people look for it.
-func (d *Daemon) noteInstall(ctx context.Context, path string, p plugin.Installed) error {
-	err := config.Update(ctx, path, func(e *config.Edit) error {
+func (d *Daemon) noteInstall(ctx context.Context, p plugin.Installed) error {
+	err := d.editConfig(ctx, p.Key.Tenant, func(e *config.Edit) error {
 		note := config.Install{Source: p.Source, Spec: p.Spec, InstalledAt: p.InstalledAt}
 		return errors.Join(e.EnsureEntry(p.Key.ID), e.SetInstall(p.Key.ID, note))
 	})
-	d.catalog.readConfig(p.Key.Tenant)
 	if err != nil {
 		return fmt.Errorf("plugin %s is installed, but config.json does not say so: %w", p.Key.ID, err)
 	}
@@ -126,21 +140,19 @@ func (b plugins) Uninstall(ctx context.Context, tenant, ref string, keepState bo
 	if err != nil {
 		return err
 	}
-	path := config.PathFor(d.home.Dir(), tenant)
-	if _, err := config.Load(path); err != nil {
+	if _, err := config.Load(config.PathFor(d.home.Dir(), tenant)); err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx) // half an uninstall helps nobody
+	// Half an uninstall helps nobody: it goes on when the caller leaves.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), uninstallTimeout)
+	defer cancel()
 	if err := d.supervisor.Remove(ctx, p.Key); err != nil {
 		return err
 	}
 	if err := d.installer.Uninstall(ctx, p.Key, keepState); err != nil {
 		return errors.Join(err, d.supervisor.Add(ctx, p.Key, false))
 	}
-	d.catalog.remove(p.Key)
-	err = config.Update(ctx, path, func(e *config.Edit) error {
+	return d.editConfig(ctx, tenant, func(e *config.Edit) error {
 		return errors.Join(e.RemoveInstall(p.Key.ID), e.RemoveEntry(p.Key.ID))
 	})
-	d.catalog.readConfig(tenant)
-	return err
 }

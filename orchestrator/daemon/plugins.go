@@ -2,14 +2,10 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/config"
-	"github.com/ocmt/ocmt/orchestrator/install/seal"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
@@ -81,13 +77,10 @@ func (b plugins) change(ctx context.Context, tenant, ref string, do func(context
 
 // setEnabled writes the switch to config.json and puts it into effect.
 func (d *Daemon) setEnabled(ctx context.Context, key plugin.Key, on bool) error {
-	err := config.Update(ctx, config.PathFor(d.home.Dir(), key.Tenant), func(e *config.Edit) error {
-		return e.SetEnabled(key.ID, on)
-	})
+	err := d.editConfig(ctx, key.Tenant, func(e *config.Edit) error { return e.SetEnabled(key.ID, on) })
 	if err != nil {
 		return err
 	}
-	d.catalog.readConfig(key.Tenant)
 	return d.supervisor.SetDesired(ctx, key, on)
 }
 
@@ -99,16 +92,12 @@ func (b plugins) Verify(ctx context.Context, tenant, ref string) (v1.Verificatio
 		return v1.Verification{}, err
 	}
 	start := time.Now()
-	sealed, err := seal.Open(ctx, b.d.home.Store(), p.Payload)
-	if errdefs.IsDataLoss(err) {
-		return v1.Verification{}, errors.Join(err, b.d.supervisor.Quarantine(ctx, p.Key, err.Error()))
-	}
-	if err != nil {
+	if err := b.d.verify(ctx, p); err != nil {
 		return v1.Verification{}, err
 	}
 	took := time.Since(start)
 	return v1.Verification{
 		Digest: p.Payload.Digest, Form: p.Payload.Form, Size: p.Payload.Size,
 		Millis: float64(took.Microseconds()) / 1000,
-	}, sealed.Close()
+	}, nil
 }

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/ocmt/ocmt/bus/wire"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/gateway"
 )
 
@@ -28,10 +31,35 @@ func (b tools) Call(ctx context.Context, tenant, ref, tool string, req v1.CallRe
 	if err != nil {
 		return nil, err
 	}
-	return b.d.gateway.Call(ctx, gateway.Request{
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() { // a daemon that stops waits for no call
+		select {
+		case <-b.d.stopping:
+			cancel()
+		case <-done:
+		}
+	}()
+	result, err := b.d.gateway.Call(ctx, gateway.Request{
 		Key: p.Key, Tool: tool, Params: req.Params, Context: callContext(req.Context),
 		Timeout: time.Duration(req.TimeoutMillis) * time.Millisecond,
 	})
+	if errdefs.IsCanceled(err) && isClosed(b.d.stopping) {
+		return nil, fault.New(errdefs.ErrUnavailable, "shutting_down", "the daemon is stopping; the call of tool %q was given up", tool).
+			WithHint("try again when it runs").WithRetry()
+	}
+	return result, err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // defaultAgent is the agent of calls that name none.

@@ -24,6 +24,7 @@ const (
 	CodeTimeout        = "timeout"          // DeadlineExceeded
 	CodeCancelled      = "cancelled"        // Canceled
 	CodeBusy           = "busy"             // ResourceExhausted, retryable
+	CodeGivenUp        = "given_up"         // Unavailable, retryable
 )
 
 // Thrown is the Details of a plugin_threw error.
@@ -77,6 +78,9 @@ func pluginError(req Request, e wire.Error) error {
 	switch e.Code {
 	case wire.CodeUnserialised:
 		return badResult(req, errors.New(message))
+	case wire.CodeCancelled: // and not by us
+		return fault.New(errdefs.ErrUnavailable, CodeGivenUp, "plugin %q gave up the call of tool %q, as it does when it is stopped", req.Key.ID, req.Tool).
+			WithHint("try again; see how it is: ocmt plugins info %s", req.Key.ID).WithRetry()
 	case wire.CodeUnknownTool:
 		return fault.New(errdefs.ErrNotFound, CodeToolNotFound,
 			"plugin %q registered no tool %q when it was started, though it did when it was installed", req.Key.ID, req.Tool).

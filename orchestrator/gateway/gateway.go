@@ -26,13 +26,17 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
+// envelope is what a message holds besides parameters or result, bytes,
+// amply: the context's strings are bounded by the API.
+const envelope = 64 << 10
+
 // Bounds that hold where [Config] sets none.
 const (
 	DefaultTimeout     = 30 * time.Second
 	MaxTimeout         = 10 * time.Minute
-	DefaultMaxParams   = 8 << 20 // bytes
-	DefaultMaxResult   = 8 << 20 // bytes
-	DefaultMaxInFlight = 64      // calls per plugin
+	DefaultMaxParams   = wire.MaxSize - envelope // bytes
+	DefaultMaxResult   = wire.MaxSize - envelope // bytes
+	DefaultMaxInFlight = 64                      // calls per plugin
 )
 
 const (

@@ -75,6 +75,7 @@ type Request struct {
 	// archive itself (plugin.SourceArchive); nil for npm.
 	Upload    io.Reader
 	Confirmed bool           // a person has seen [Warning] and agreed
+	Pin       bool           // record the exact version that was installed as the spec
 	Replace   bool           // the same plugin may be there already: update or reinstall
 	Progress  func(Progress) // may be nil; called from several goroutines, never at once
 }
@@ -158,6 +159,9 @@ func (in *Installer) Install(ctx context.Context, req Request) (plugin.Installed
 	installed := plugin.Installed{
 		Key: key, Descriptor: described, Source: req.Source, Spec: req.Spec, Integrity: fetched.Integrity,
 		Payload: payload, Surface: surface, InstalledAt: time.Now().UTC(),
+	}
+	if req.Pin && req.Source == plugin.SourceNPM {
+		installed.Spec = described.Name + "@" + described.Version
 	}
 	if err := in.Records.Put(ctx, installed); err != nil {
 		return plugin.Installed{}, fmt.Errorf("cannot record the plugin: %w", err)

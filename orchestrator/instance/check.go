@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ocmt/ocmt/orchestrator/plugin"
@@ -23,10 +24,9 @@ func (f *Factory) Check(ctx context.Context, key plugin.Key, d plugin.Descriptor
 	if err != nil {
 		return plugin.Surface{}, err
 	}
-	err = in.Start(ctx)
-	surface := in.Surface()
-	if cerr := in.Close(ctx); err == nil {
-		err = cerr
+	var surface plugin.Surface
+	if err = in.Start(ctx); err == nil {
+		surface = in.Surface()
 	}
-	return surface, err
+	return surface, errors.Join(err, in.Close(ctx))
 }

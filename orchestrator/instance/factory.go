@@ -132,7 +132,7 @@ func instanceID(homeID string, plan Plan) string {
 // writeFiles makes the instance's own /etc files.
 func (f *Factory) writeFiles(in *Instance, uid uint32) ([]sandbox.Mount, error) {
 	dir := f.Home.Instance(in.id)
-	in.onClose(func(context.Context) error { return os.RemoveAll(dir) })
+	in.onClose(func(context.Context) error { return removeTree(dir) })
 	return writeEtc(filepath.Join(dir, "etc"), uid)
 }
 
@@ -150,12 +150,21 @@ func writeEtc(dir string, uid uint32) ([]sandbox.Mount, error) {
 		{"resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1 ndots:1\n"},
 	} {
 		path := filepath.Join(dir, file.name)
-		if err := os.WriteFile(path, []byte(file.text), 0o644); err != nil { // read by the container's own uid
+		if err := writeReadable(path, file.text); err != nil {
 			return nil, fmt.Errorf("cannot write %s: %w", path, err)
 		}
 		mounts = append(mounts, sandbox.Mount{Source: path, Target: "/etc/" + file.name, ReadOnly: true})
 	}
 	return mounts, nil
+}
+
+// writeReadable writes a file that the container's own uid can read, whatever
+// the daemon's umask is.
+func writeReadable(path, text string) error {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o644)
 }
 
 // mountPayload verifies the sealed payload through one descriptor and mounts

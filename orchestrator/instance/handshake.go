@@ -5,6 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/containerd/errdefs"
+	"golang.org/x/time/rate"
+
+	"github.com/ocmt/ocmt/bus"
+	"github.com/ocmt/ocmt/bus/subject"
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 )
@@ -15,21 +20,57 @@ const (
 	stateDir   = "/state"
 )
 
+// A runner says each of these once; a reconnect adds a hello and a ready. What
+// comes faster than this is a flood, and is dropped before it is read.
+const (
+	handshakesPerSecond = 2
+	handshakeBurst      = 10
+	progressPerSecond   = 200
+	progressBurst       = 400
+)
+
+// maxLoad bounds what the host tells a plugin, most of it configuration, so
+// that a clear error comes before the bus refuses the message.
+const maxLoad = 1 << 20
+
 // serveHandshake answers what the runner asks: hello with what to load, ready
 // and failed with an acknowledgement. Only the first outcome counts; a runner
 // may say hello again after its connection broke.
 func (in *Instance) serveHandshake() error {
-	for verb, handle := range map[string]func(context.Context, []byte) []byte{
-		"hello":    in.onHello,
-		"ready":    in.onReady,
-		"failed":   in.onFailed,
-		"progress": in.onProgress,
+	load, err := wire.Encode(in.load())
+	if err != nil {
+		return fmt.Errorf("cannot tell plugin %s what to load: %w", in.plan.Key, err)
+	}
+	if len(load) > maxLoad {
+		return fault.New(errdefs.ErrInvalidArgument, "config_too_large",
+			"the configuration of plugin %s takes %d bytes, at most %d are possible", in.plan.Key, len(load), maxLoad).
+			WithHint("shorten plugins.entries.%s.config in config.json; large data belongs into files", in.plan.Key.ID)
+	}
+	in.loadMessage = load
+	for verb, h := range map[string]struct {
+		handle  bus.Handler
+		limiter *rate.Limiter
+	}{
+		subject.Hello:    {in.onHello, rate.NewLimiter(handshakesPerSecond, handshakeBurst)},
+		subject.Ready:    {in.onReady, rate.NewLimiter(handshakesPerSecond, handshakeBurst)},
+		subject.Failed:   {in.onFailed, rate.NewLimiter(handshakesPerSecond, handshakeBurst)},
+		subject.Progress: {in.onProgress, rate.NewLimiter(progressPerSecond, progressBurst)},
 	} {
-		if err := in.peer.Handle(verb, handle); err != nil {
+		if err := in.peer.Handle(verb, limited(h.limiter, h.handle)); err != nil {
 			return fmt.Errorf("cannot listen for %s of plugin %s: %w", verb, in.plan.Key, err)
 		}
 	}
 	return nil
+}
+
+// limited drops what comes faster than the limiter allows.
+func limited(limiter *rate.Limiter, handle bus.Handler) bus.Handler {
+	return func(ctx context.Context, data []byte) []byte {
+		if !limiter.Allow() {
+			return nil
+		}
+		return handle(ctx, data)
+	}
 }
 
 func (in *Instance) onHello(_ context.Context, data []byte) []byte {
@@ -38,12 +79,7 @@ func (in *Instance) onHello(_ context.Context, data []byte) []byte {
 		in.outcome(wire.Ready{}, in.badMessage(err))
 		return nil
 	}
-	answer, err := wire.Encode(in.load())
-	if err != nil {
-		in.outcome(wire.Ready{}, err)
-		return nil
-	}
-	return answer
+	return in.loadMessage
 }
 
 func (in *Instance) load() *wire.Load {
@@ -75,6 +111,9 @@ func orNull(raw json.RawMessage) json.RawMessage {
 }
 
 func (in *Instance) onReady(_ context.Context, data []byte) []byte {
+	if in.settled() { // a repetition after a reconnect
+		return ack()
+	}
 	var ready wire.Ready
 	if err := wire.Decode(data, &ready); err != nil {
 		in.outcome(wire.Ready{}, in.badMessage(err))
@@ -85,6 +124,9 @@ func (in *Instance) onReady(_ context.Context, data []byte) []byte {
 }
 
 func (in *Instance) onFailed(_ context.Context, data []byte) []byte {
+	if in.settled() {
+		return ack()
+	}
 	var failed wire.Failed
 	if err := wire.Decode(data, &failed); err != nil {
 		in.outcome(wire.Ready{}, in.badMessage(err))
@@ -100,9 +142,9 @@ func (in *Instance) onProgress(_ context.Context, data []byte) []byte {
 		in.logger.Debug("dropped a progress message", "error", err)
 		return nil
 	}
-	in.mu.Lock()
+	in.progressMu.Lock()
 	deliver := in.progress[p.ID]
-	in.mu.Unlock()
+	in.progressMu.Unlock()
 	if deliver != nil {
 		deliver(p)
 	}
@@ -116,8 +158,19 @@ func (in *Instance) outcome(ready wire.Ready, err error) {
 	})
 }
 
+// settled reports whether the outcome of the load is known.
+func (in *Instance) settled() bool {
+	select {
+	case <-in.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 func (in *Instance) badMessage(err error) error {
-	return fault.New(fault.ErrPlugin, "bad_message", "plugin %s broke the handshake: %w", in.plan.Key, err)
+	return fault.New(fault.ErrPlugin, "bad_message", "plugin %s broke the handshake: %w", in.plan.Key, err).
+		WithHint("its code interferes with the runner, or the base image is not the one of this ocmt")
 }
 
 func ack() []byte {

@@ -19,7 +19,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/ocmt/ocmt/bus"
+	"github.com/ocmt/ocmt/bus/subject"
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
@@ -61,9 +64,13 @@ type Instance struct {
 	done chan struct{} // closed when the container has ended
 	exit sandbox.Exit
 
-	mu       sync.Mutex
-	progress map[string]func(wire.Progress)
-	undo     []func(context.Context) error // run backwards by Close
+	loadMessage []byte // the encoded wire.Load
+
+	progressMu sync.Mutex
+	progress   map[string]func(wire.Progress)
+
+	closing sync.Mutex                    // one Close at a time
+	undo    []func(context.Context) error // run backwards by Close
 }
 
 // ID names the instance and its container.
@@ -104,8 +111,10 @@ func (in *Instance) Start(ctx context.Context) error {
 
 func (in *Instance) wait(ctx context.Context) {
 	exit, err := in.engine.Wait(ctx, in.id)
-	if err != nil {
+	if err != nil && !errdefs.IsNotFound(err) { // not found: Close removed it
 		in.logger.Warn("cannot learn how the container ended", "container", in.id, "error", err)
+	}
+	if err != nil {
 		exit = sandbox.Exit{Code: -1, At: time.Now()}
 	}
 	in.exit = exit
@@ -115,12 +124,17 @@ func (in *Instance) wait(ctx context.Context) {
 // endedEarly describes an exit before the handshake, with the last lines that
 // the plugin printed.
 func (in *Instance) endedEarly(ctx context.Context) error {
-	tail := in.lastLines(ctx, 8)
 	err := fault.New(fault.ErrPlugin, "plugin_exited", "plugin %s ended before it was ready: %s", in.plan.Key, describeExit(in.exit))
-	if tail != "" {
-		return err.WithHint("its last output was:\n%s", tail)
+	if tail := in.lastLines(ctx, 8); tail != "" {
+		return err.WithDetails(Output{tail}).WithHint("its own last output may say why")
 	}
-	return err.WithHint("it printed nothing; try `ocmt plugins logs %s`", in.plan.Key.ID)
+	return err.WithHint("it printed nothing; report it to its author")
+}
+
+// Output is the Details of errors that quote what a plugin printed. It is the
+// plugin's word and no advice of ours.
+type Output struct {
+	Output string `json:"output"`
 }
 
 func describeExit(e sandbox.Exit) string {
@@ -151,17 +165,17 @@ func (in *Instance) Surface() plugin.Surface {
 // connection ended while the call was in flight.
 func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
 	if progress != nil {
-		in.mu.Lock()
+		in.progressMu.Lock()
 		in.progress[call.ID] = progress
-		in.mu.Unlock()
+		in.progressMu.Unlock()
 		defer func() {
-			in.mu.Lock()
+			in.progressMu.Lock()
 			delete(in.progress, call.ID)
-			in.mu.Unlock()
+			in.progressMu.Unlock()
 		}()
 	}
 	var result wire.ToolResult
-	err := in.request(ctx, "tool", &call, &result)
+	err := in.request(ctx, subject.Tool, &call, &result)
 	if err == nil && result.ID != call.ID {
 		err = fault.New(fault.ErrPlugin, "bad_result", "plugin %s answered call %.40q instead of %q", in.plan.Key, result.ID, call.ID)
 	}
@@ -171,7 +185,7 @@ func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress f
 // Cancel aborts the signal of a running call.
 func (in *Instance) Cancel(id string) {
 	if data, err := wire.Encode(&wire.Cancel{ID: id}); err == nil {
-		if err := in.peer.Publish("cancel", data); err != nil {
+		if err := in.peer.Publish(subject.Cancel, data); err != nil {
 			in.logger.Debug("cannot send cancel", "error", err)
 		}
 	}
@@ -180,7 +194,7 @@ func (in *Instance) Cancel(id string) {
 // Ping asks whether the plugin's event loop turns.
 func (in *Instance) Ping(ctx context.Context) error {
 	var pong wire.Pong
-	return in.request(ctx, "ping", &wire.Ping{}, &pong)
+	return in.request(ctx, subject.Ping, &wire.Ping{}, &pong)
 }
 
 // Request sends an encoded message to the runner and returns its encoded
@@ -210,7 +224,7 @@ func (in *Instance) Stop(ctx context.Context, grace time.Duration) error {
 	asked, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var stopped wire.Stopped
-	if err := in.request(asked, "stop", &wire.Stop{Reason: "asked"}, &stopped); err == nil {
+	if err := in.request(asked, subject.Stop, &wire.Stop{Reason: "asked"}, &stopped); err == nil {
 		select {
 		case <-in.done:
 			return nil
@@ -225,8 +239,8 @@ func (in *Instance) Stop(ctx context.Context, grace time.Duration) error {
 func (in *Instance) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	in.mu.Lock()
-	defer in.mu.Unlock()
+	in.closing.Lock()
+	defer in.closing.Unlock()
 	var errs []error
 	var left []func(context.Context) error
 	for i := len(in.undo) - 1; i >= 0; i-- {

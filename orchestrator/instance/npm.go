@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ocmt/ocmt/orchestrator/install/fetch"
 	"github.com/ocmt/ocmt/sandbox"
@@ -21,6 +22,10 @@ import (
 // the plugins' own (store.FirstUID).
 const throwAwayUID = 1<<20 - 1
 
+// installTimeout bounds one run of npm: a registry that drips bytes must not
+// hold an install for ever.
+const installTimeout = 15 * time.Minute
+
 // outputKept is how much of npm's output is kept for error messages, bytes.
 const outputKept = 64 << 10
 
@@ -30,6 +35,8 @@ func (f *Factory) RunInstall(ctx context.Context, job fetch.Job) (code int, outp
 	if err := f.ensureInstallImage(ctx, job.Report); err != nil {
 		return 0, "", err
 	}
+	ctx, cancel := context.WithTimeout(ctx, installTimeout)
+	defer cancel()
 	b := f.newBox("install")
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
 	sockets, err := f.openEgress(ctx, b, job.Registry)
@@ -98,7 +105,7 @@ func (f *Factory) newBox(what string) *box {
 	_, _ = rand.Read(r[:]) // never fails
 	id := "ocmt-" + what + "-" + hex.EncodeToString(r[:])
 	b := &box{id: id, dir: f.Home.Instance(id), uid: throwAwayUID}
-	b.onClose(func(context.Context) error { return os.RemoveAll(b.dir) })
+	b.onClose(func(context.Context) error { return removeTree(b.dir) })
 	return b
 }
 
@@ -132,7 +139,8 @@ func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoin
 	}
 	broker.SetPolicy(policy)
 	dir := f.Home.SocketDir(b.id)
-	if err := os.Mkdir(dir, 0o711); err != nil { // its parent is 0700; the container's uid has to enter
+	// The container's uid has to enter, whatever the umask; the parent is 0700.
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o711)); err != nil {
 		return sandbox.Mount{}, fmt.Errorf("cannot make the socket directory: %w", err)
 	}
 	b.onClose(func(context.Context) error { return os.RemoveAll(dir) })

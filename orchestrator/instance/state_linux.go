@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,8 +41,26 @@ func bindNoExec(dir, target string) error {
 		return fmt.Errorf("cannot bind %s: %w", dir, err)
 	}
 	const flags = unix.MS_BIND | unix.MS_REMOUNT | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	if err := unix.Mount("", target, "", flags, ""); err != nil {
-		return errors.Join(fmt.Errorf("cannot set noexec on %s: %w", target, err), unix.Unmount(target, unix.MNT_DETACH))
+	for _, change := range []uintptr{flags, unix.MS_PRIVATE} {
+		if err := unix.Mount("", target, "", change, ""); err != nil {
+			return errors.Join(fmt.Errorf("cannot set noexec on %s: %w", target, err), unix.Unmount(target, unix.MNT_DETACH))
+		}
 	}
-	return unix.Mount("", target, "", unix.MS_PRIVATE, "")
+	return nil
+}
+
+// removeTree removes a directory of ours in which nothing may be mounted any
+// more: through a mount that is still there it would remove what outlives the
+// instance.
+func removeTree(dir string) error {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("cannot read the mount table: %w", err)
+	}
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
+			return fmt.Errorf("cannot remove %s: %s is still mounted: %w", dir, f[4], errdefs.ErrFailedPrecondition)
+		}
+	}
+	return os.RemoveAll(dir)
 }

@@ -171,11 +171,16 @@ func (s *Supervisor) SetDesired(ctx context.Context, key plugin.Key, on bool) er
 // pending, and returns when it is ready. FailedPrecondition if the plugin is
 // switched off or in quarantine; else as Ready.
 func (s *Supervisor) Restart(ctx context.Context, key plugin.Key) error {
-	if err := s.request(ctx, key, Event{Kind: Restart}); err != nil {
+	if err := s.Replace(ctx, key); err != nil {
 		return err
 	}
 	_, err := s.Ready(ctx, key)
 	return err
+}
+
+// Replace is Restart without the wait for the new instance.
+func (s *Supervisor) Replace(ctx context.Context, key plugin.Key) error {
+	return s.request(ctx, key, Event{Kind: Restart})
 }
 
 // Reset forgets what went wrong with a plugin, quarantine included, and
@@ -204,6 +209,9 @@ func (s *Supervisor) Remove(ctx context.Context, key plugin.Key) error {
 	}
 	select {
 	case <-u.done:
+		if v, _ := u.watch(); v.held { // abandoned by a Shutdown that ran out of time
+			return errShutdown
+		}
 		return u.forgetErr
 	case <-ctx.Done():
 		return u.notYet(ctx, "still being removed")

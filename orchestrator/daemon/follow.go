@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/ocmt/ocmt/orchestrator/config"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+)
+
+// watchConfigs watches the file of every tenant, also of those that get their
+// first plugin later.
+func (d *Daemon) watchConfigs(ctx context.Context, watching *sync.WaitGroup) {
+	watched := map[string]bool{}
+	for {
+		for _, tenant := range d.catalog.tenants() {
+			if !watched[tenant] {
+				watched[tenant] = true
+				watching.Go(func() { d.watchConfig(ctx, tenant) })
+			}
+		}
+		select {
+		case <-d.installed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watchConfig puts a person's edits of a tenant's config.json into effect.
+func (d *Daemon) watchConfig(ctx context.Context, tenant string) {
+	path := config.PathFor(d.home.Dir(), tenant)
+	err := config.Watch(ctx, path, func(_ *config.File, err error) {
+		if err != nil {
+			d.logger.Error("the configuration is not in force", "tenant", tenant, "error", err)
+		}
+		d.applyConfig(ctx, tenant)
+	})
+	if err != nil && ctx.Err() == nil {
+		d.logger.Error("edits of the configuration take effect at the next start only", "tenant", tenant, "error", err)
+	}
+}
+
+// editConfig changes a tenant's config.json and takes the result as what is in
+// force.
+func (d *Daemon) editConfig(ctx context.Context, tenant string, change func(*config.Edit) error) error {
+	d.configuring.Lock()
+	defer d.configuring.Unlock()
+	err := config.Update(ctx, config.PathFor(d.home.Dir(), tenant), change)
+	d.catalog.readConfig(tenant)
+	return err
+}
+
+// applyConfig switches plugins as the tenant's file now says, those that go
+// off first, and replaces those whose own configuration changed. It waits for
+// none of them: a plugin that does not get ready must not hold up the rest.
+func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
+	d.configuring.Lock()
+	defer d.configuring.Unlock()
+	installed := d.catalog.list(tenant)
+	before := map[plugin.Key]config.Entry{}
+	for _, p := range installed {
+		before[p.Key], _ = d.catalog.entry(p.Key)
+	}
+	d.catalog.readConfig(tenant)
+	for _, on := range []bool{false, true} {
+		for _, p := range installed {
+			if d.catalog.enabled(p.Key) == on {
+				d.applyEntry(ctx, p.Key, on, before[p.Key])
+			}
+		}
+	}
+}
+
+func (d *Daemon) applyEntry(ctx context.Context, key plugin.Key, on bool, before config.Entry) {
+	now, _ := d.catalog.entry(key)
+	err := d.supervisor.SetDesired(ctx, key, on)
+	if err == nil && on && !sameConfig(before, now) {
+		d.logger.Info("restarting for a new configuration", "tenant", key.Tenant, "plugin", key.ID)
+		err = d.supervisor.Replace(ctx, key)
+	}
+	if err != nil && ctx.Err() == nil && !errdefs.IsNotFound(err) { // not found: it is being uninstalled
+		d.logger.Error("cannot put a configuration into effect", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+	}
+}
+
+// noteMissing writes to config.json what was recorded and not noted there,
+// since the daemon was killed in between.
+func (d *Daemon) noteMissing(ctx context.Context) {
+	for _, p := range d.catalog.list("") {
+		if d.catalog.noted(p.Key) {
+			continue
+		}
+		if err := d.noteInstall(ctx, p); err != nil {
+			d.logger.Error("cannot note an installed plugin", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)
+		}
+	}
+}
