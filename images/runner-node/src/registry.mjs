@@ -66,19 +66,20 @@ export class Registry {
    */
   finish(context) {
     const registrations = [];
+    const diagnose = (level, message) => this.diagnose(level, message);
     for (const item of this.#items) {
       if (item.kind !== "tool") {
         const { kind, name, entry, form, spec } = item;
         registrations.push({ kind, name, entry, form, spec });
         continue;
       }
-      for (const tool of toolsOf(item, context, (level, message) => this.diagnose(level, message))) {
+      for (const tool of toolsOf(item, context, diagnose)) {
         if (this.#tools.has(tool.name)) {
           throw new RunnerError("duplicate", `tool ${tool.name} is registered twice`);
         }
         this.#tools.set(tool.name, item);
         const { entry, form } = item;
-        registrations.push({ kind: "tool", name: tool.name, entry, form, spec: describeTool(tool, item) });
+        registrations.push({ kind: "tool", name: tool.name, entry, form, spec: describeTool(tool, item, diagnose) });
       }
     }
     return registrations;

@@ -61,21 +61,24 @@ function usable(tool, diagnose) {
  * describeTool is the spec of a tool's registration.
  * @param {object} tool
  * @param {ToolSource} source
+ * @param {(level: "info" | "warn" | "error", message: string) => void} diagnose
  */
-export function describeTool(tool, source) {
+export function describeTool(tool, source, diagnose) {
   const { label, description, parameters } = tool;
   return {
     ...(typeof label === "string" && label ? { label } : {}),
     description: typeof description === "string" ? description : "",
-    parameters: schemaOf(tool.name, parameters),
+    parameters: schemaOf(tool.name, parameters, diagnose),
     ...(source.optional || tool.optional === true ? { optional: true } : {}),
   };
 }
 
-function schemaOf(name, parameters) {
+function schemaOf(name, parameters, diagnose) {
   if (parameters === undefined || parameters === null) return ANY_OBJECT;
   try {
-    const schema = jsonParse(jsonStringify(convert(parameters)));
+    const written = convert(parameters);
+    if (!written) diagnose("warn", `the parameters of tool ${name} are not a JSON Schema but a library's own: any object is passed on`);
+    const schema = jsonParse(jsonStringify(written ?? ANY_OBJECT));
     if (typeof schema === "object" && !Array.isArray(schema)) return schema;
   } catch (error) {
     throw new RunnerError("register", `the parameters of tool ${name} are not JSON: ${describe(error).message}`);
@@ -93,9 +96,9 @@ function convert(parameters) {
   if (standard === undefined && parameters._def === undefined) return parameters;
   const options = { target: "draft-2020-12", io: "input", unrepresentable: "any" };
   try {
-    return parameters.toJSONSchema?.(options) ?? standard?.jsonSchema?.input(options) ?? ANY_OBJECT;
+    return parameters.toJSONSchema?.(options) ?? standard?.jsonSchema?.input(options) ?? null;
   } catch {
-    return ANY_OBJECT;
+    return null;
   }
 }
 

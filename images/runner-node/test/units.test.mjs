@@ -222,15 +222,19 @@ test("a cycle of causes ends", () => {
 });
 
 const schema = { type: "object", properties: { q: { type: "string" } }, required: ["q"] };
-for (const [what, parameters, want] of [
+for (const [what, parameters, want, told = 0] of [
   ["none", undefined, { type: "object" }],
   ["null", null, { type: "object" }],
   ["JSON Schema", schema, schema],
   ["symbols, as of TypeBox", { ...schema, [Symbol.for("TypeBox.Kind")]: "Object" }, schema],
   ["a library that writes it", { _def: {}, "~standard": {}, toJSONSchema: () => schema }, schema],
   ["Standard JSON Schema", { "~standard": { jsonSchema: { input: () => schema } } }, schema],
-  ["a library that cannot", { _def: { typeName: "ZodObject" } }, { type: "object" }],
-  ["a library that fails", { "~standard": {}, toJSONSchema: () => { throw new Error("no"); } }, { type: "object" }],
+  ["a library that cannot", { _def: { typeName: "ZodObject" } }, { type: "object" }, 1],
+  ["a library that fails", { "~standard": {}, toJSONSchema: () => { throw new Error("no"); } }, { type: "object" }, 1],
 ]) {
-  test(`parameters: ${what}`, () => assert.deepEqual(describeTool({ name: "t", parameters }, {}).parameters, want));
+  test(`parameters: ${what}`, () => {
+    const messages = [];
+    assert.deepEqual(describeTool({ name: "t", parameters }, {}, (_, message) => messages.push(message)).parameters, want);
+    assert.equal(messages.length, told, messages.join());
+  });
 }
