@@ -30,7 +30,12 @@ type Profile struct {
 	ReadOnlyRoot    bool
 	NoNewPrivileges bool
 
-	CoreSize    int64 // bytes, RLIMIT_CORE
+	// CoreSize is RLIMIT_CORE in bytes: the one value that stops core dumps.
+	// A core_pattern that is a pipe runs a program of the host as root for
+	// every crash, with a limit of 0 too; the kernel takes 1 for the limit of
+	// such a program itself, and ends there (fs/coredump.c). For a file, 1 is
+	// less than any core dump needs.
+	CoreSize    int64
 	QueueSize   int64 // bytes, RLIMIT_MSGQUEUE: /dev/mqueue takes no queue
 	OOMScoreAdj int   // plugins die before the orchestrator does
 
@@ -50,7 +55,7 @@ func Hardened() Profile {
 		Capabilities:    nil,
 		ReadOnlyRoot:    true,
 		NoNewPrivileges: true,
-		CoreSize:        0,
+		CoreSize:        1,
 		QueueSize:       0,
 		OOMScoreAdj:     500,
 		Sysctls: map[string]string{

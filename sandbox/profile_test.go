@@ -52,7 +52,7 @@ func TestHardenDoesNotTouchItsArgument(t *testing.T) {
 func TestHardened(t *testing.T) {
 	p := Hardened()
 	if p.Network != "none" || p.IPC != "none" || p.CgroupNamespace != "private" || p.Restart != "no" ||
-		!p.ReadOnlyRoot || !p.NoNewPrivileges || len(p.Capabilities) != 0 || p.CoreSize != 0 {
+		!p.ReadOnlyRoot || !p.NoNewPrivileges || len(p.Capabilities) != 0 || p.CoreSize != 1 {
 		t.Errorf("profile %+v", p)
 	}
 	for _, path := range []string{"/proc/kcore", "/proc/keys", "/proc/kallsyms", "/sys/firmware", "/sys/kernel", "/sys/class"} {

@@ -55,6 +55,17 @@ var (
 var hardeningRows = []row{
 	{"seen from inside", true, seenFromInside},
 	{"system calls", true, systemCalls},
+	{"crash without a core dump", true, func(t *testing.T, s *suite) {
+		dir := directory(t)
+		spec := s.with(sandbox.Mount{Source: dir, Target: "/granted"}, "crash")
+		spec.Dir = "/granted"
+		if got := s.attempt(t, spec); got.Error != "SIGABRT" {
+			t.Errorf("%+v, want a crash that dumps nothing", got)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("the crash left %v, %v", left, err)
+		}
+	}},
 	{"read-only root", true, func(t *testing.T, s *suite) {
 		for path, want := range map[string]string{
 			"/new":            "EROFS",
@@ -150,7 +161,8 @@ func checkStatus(t *testing.T, s *suite, got report.Kernel) {
 	if diff := cmp.Diff([]string{"lo"}, got.Interfaces); diff != "" {
 		t.Errorf("interfaces (-want +got):\n%s", diff)
 	}
-	if got.Core != [2]uint64{0, 0} || got.OpenFiles != [2]uint64{256, 256} {
+	core := uint64(sandbox.Hardened().CoreSize)
+	if got.Core != [2]uint64{core, core} || got.OpenFiles != [2]uint64{256, 256} {
 		t.Errorf("core %v, open files %v", got.Core, got.OpenFiles)
 	}
 }
@@ -165,6 +177,7 @@ func systemCalls(t *testing.T, s *suite) {
 		"io_uring_setup", "ptrace", "process_vm_readv", "bpf", "keyctl", "add_key", "userfaultfd", "perf_event_open",
 		"splice", "tee", "vmsplice", "memfd_secret", "unshare", "setns", "personality", "shmget", "mq_open",
 		"open_by_handle_at", "mount", "clone NEWUSER",
+		"setrlimit CORE", "prlimit64 CORE",
 		"socket ALG", "socket VSOCK", "socket PACKET", "socket NETLINK_AUDIT", "socketpair TIPC",
 	}
 	for _, name := range refused {
@@ -181,7 +194,7 @@ func systemCalls(t *testing.T, s *suite) {
 		}
 	}
 	allowed := []string{
-		"getcpu", "mlock2", "seccomp", "landlock_create_ruleset", "memfd_create", "clone",
+		"setrlimit NOFILE", "prlimit64 NOFILE", "prlimit64 asks", "getcpu", "mlock2", "seccomp", "landlock_create_ruleset", "memfd_create", "clone",
 		"socket UNIX", "socket INET", "socket INET6", "socket NETLINK_ROUTE", "socketpair UNIX",
 	}
 	for _, name := range allowed {

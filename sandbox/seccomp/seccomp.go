@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 		"getpid", "getppid", "gettid", "getpgid", "getpgrp", "getsid", "setpgid", "setsid",
 		"getuid", "geteuid", "getresuid", "getgid", "getegid", "getresgid", "getgroups",
 		"setuid", "setresuid", "setgid", "setresgid", "setgroups", "capget", "capset",
-		"getrlimit", "setrlimit", "prlimit64", "getrusage", "times", "umask", "uname", "sysinfo",
+		"getrlimit", "getrusage", "times", "umask", "uname", "sysinfo",
 		"getcpu", "getpriority", "setpriority", "ioprio_get", "sched_getaffinity", "sched_setaffinity",
 		"sched_getattr", "sched_getparam", "sched_getscheduler", "sched_yield",
 		"sched_get_priority_max", "sched_get_priority_min",
@@ -101,7 +101,7 @@ const newNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWCGROUP | syscall.CL
 // one name add up; the conditions within a rule must all hold.
 func conditional() []specs.LinuxSyscall {
 	noSuchCall := uint(syscall.ENOSYS)
-	return []specs.LinuxSyscall{
+	return append(limits(), []specs.LinuxSyscall{
 		rule("clone", specs.LinuxSeccompArg{Index: 0, Value: newNamespaces, ValueTwo: 0, Op: specs.OpMaskedEqual}),
 		// Its flags are behind a pointer, where no filter sees them. libc falls
 		// back to clone when there is no such call.
@@ -112,7 +112,23 @@ func conditional() []specs.LinuxSyscall {
 		// os.networkInterfaces and getaddrinfo ask for the interfaces.
 		rule("socket", equal(0, syscall.AF_NETLINK), equal(2, syscall.NETLINK_ROUTE)),
 		rule("socketpair", equal(0, syscall.AF_UNIX)),
+	}...)
+}
+
+// limits allows setting every resource limit but that of core dumps, whose
+// value keeps a crash from running the host's core_pattern program: lowered
+// from 1 to 0, it would. The kernel reads 32 bits of the resource and a filter
+// compares 64, so the rules look at single bits: RLIMIT_CORE, 4, is the one
+// resource below 16 that none of them matches.
+func limits() []specs.LinuxSyscall {
+	rules := []specs.LinuxSyscall{rule("prlimit64", equal(2, 0))} // only asks
+	for bit := uint64(1); bit < 16; bit <<= 1 {
+		differs := func(index uint) specs.LinuxSeccompArg {
+			return specs.LinuxSeccompArg{Index: index, Value: bit, ValueTwo: ^uint64(syscall.RLIMIT_CORE) & bit, Op: specs.OpMaskedEqual}
+		}
+		rules = append(rules, rule("setrlimit", differs(0)), rule("prlimit64", differs(1)))
 	}
+	return rules
 }
 
 func rule(name string, args ...specs.LinuxSeccompArg) specs.LinuxSyscall {

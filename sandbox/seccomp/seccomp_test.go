@@ -114,11 +114,42 @@ func TestCloneMakesNoNamespace(t *testing.T) {
 	if newNamespaces != want {
 		t.Errorf("mask is %#x, want %#x", uint64(newNamespaces), uint64(want))
 	}
-	flags, refused := OCI().Syscalls[1], OCI().Syscalls[2]
+	rules := OCI().Syscalls
+	at := slices.IndexFunc(rules, func(r specs.LinuxSyscall) bool { return r.Names[0] == "clone" })
+	flags, refused := rules[at], rules[at+1]
 	if flags.Names[0] != "clone" || flags.Args[0].Op != specs.OpMaskedEqual || flags.Args[0].Value != want || flags.Args[0].ValueTwo != 0 {
 		t.Errorf("clone: %+v", flags)
 	}
 	if refused.Names[0] != "clone3" || refused.Action != specs.ActErrno || refused.ErrnoRet == nil || *refused.ErrnoRet != 38 {
 		t.Errorf("clone3: %+v", refused)
+	}
+}
+
+// TestCoreLimit evaluates the rules for the limits as the kernel would.
+func TestCoreLimit(t *testing.T) {
+	allows := func(name string, args ...uint64) bool {
+		return slices.ContainsFunc(OCI().Syscalls, func(r specs.LinuxSyscall) bool {
+			return slices.Contains(r.Names, name) && !slices.ContainsFunc(r.Args, func(a specs.LinuxSeccompArg) bool {
+				if a.Op == specs.OpMaskedEqual {
+					return args[a.Index]&a.Value != a.ValueTwo
+				}
+				return a.Op != specs.OpEqualTo || args[a.Index] != a.Value
+			})
+		})
+	}
+	const core, pointer = 4, 0x7fff0000
+	for resource := range uint64(16) {
+		for _, high := range []uint64{0, 1 << 32, 1 << 63} { // bits that the kernel ignores
+			want := resource != core
+			if got := allows("setrlimit", high|resource, pointer); got != want {
+				t.Errorf("setrlimit %#x: allowed %v, want %v", high|resource, got, want)
+			}
+			if got := allows("prlimit64", 0, high|resource, pointer, 0); got != want {
+				t.Errorf("prlimit64 %#x: allowed %v, want %v", high|resource, got, want)
+			}
+		}
+	}
+	if !allows("prlimit64", 0, core, 0, pointer) || !allows("getrlimit", core, pointer) {
+		t.Error("the limit of core dumps cannot be read")
 	}
 }

@@ -38,6 +38,8 @@ var commands = map[string]func(args []string) int{
 	"exec":     func(args []string) int { return attempt(copyAndExec(args[0])) },
 	"spawn":    func(args []string) int { return attempt(spawn(number(args[0]))) },
 	"open":     func(args []string) int { return attempt(open(number(args[0]))) },
+	"crash":    func([]string) int { return attempt(crash()) },
+	"abort":    abort,
 	"eat":      func(args []string) int { return eat(number(args[0])) },
 	"listen":   func(args []string) int { return attempt(listen(args[0])) },
 	"syscalls": func([]string) int { return answer(syscalls()) },
@@ -205,6 +207,27 @@ func spawn(n int) report.Attempt {
 		a.Count++
 	}
 	return a
+}
+
+// crash names the signal that ended a child that aborted, and says whether the
+// kernel wrote its core.
+func crash() report.Attempt {
+	child := exec.CommandContext(context.Background(), "/proc/self/exe", "abort")
+	child.Env = []string{"GOTRACEBACK=crash"} // or Go's own handler would exit
+	if err := child.Run(); child.ProcessState == nil {
+		return report.Attempt{Error: errName(err)}
+	}
+	status, _ := child.ProcessState.Sys().(syscall.WaitStatus)
+	if status.CoreDump() {
+		return report.Attempt{Error: "core dumped"}
+	}
+	return report.Attempt{Error: unix.SignalName(status.Signal())}
+}
+
+// abort ends the process by SIGABRT.
+func abort([]string) int {
+	_ = unix.Kill(os.Getpid(), unix.SIGABRT)
+	select {}
 }
 
 // open opens n files, or as many as it may.

@@ -38,6 +38,8 @@ var calls = map[string]call{
 	"mq_open":              {unix.SYS_MQ_OPEN, [4]uintptr{}},
 	"open_by_handle_at":    {unix.SYS_OPEN_BY_HANDLE_AT, [4]uintptr{}},
 	"mount":                {unix.SYS_MOUNT, [4]uintptr{}},
+	"setrlimit CORE":       {unix.SYS_SETRLIMIT, [4]uintptr{unix.RLIMIT_CORE}},
+	"prlimit64 CORE":       {unix.SYS_PRLIMIT64, [4]uintptr{0, unix.RLIMIT_CORE, none}},
 	"clone NEWUSER":        {unix.SYS_CLONE, [4]uintptr{unix.CLONE_NEWUSER | uintptr(syscall.SIGCHLD)}},
 	"clone3":               {unix.SYS_CLONE3, [4]uintptr{0, 0}},
 	"socket ALG":           {unix.SYS_SOCKET, [4]uintptr{unix.AF_ALG, unix.SOCK_SEQPACKET}},
@@ -48,6 +50,9 @@ var calls = map[string]call{
 	"socket ICMP":          {unix.SYS_SOCKET, [4]uintptr{unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP}},
 
 	// To be allowed.
+	"setrlimit NOFILE":        {unix.SYS_SETRLIMIT, [4]uintptr{unix.RLIMIT_NOFILE}},
+	"prlimit64 NOFILE":        {unix.SYS_PRLIMIT64, [4]uintptr{0, unix.RLIMIT_NOFILE, none}},
+	"prlimit64 asks":          {unix.SYS_PRLIMIT64, [4]uintptr{0, unix.RLIMIT_CORE, 0}},
 	"getcpu":                  {unix.SYS_GETCPU, [4]uintptr{}},
 	"mlock2":                  {unix.SYS_MLOCK2, [4]uintptr{}},
 	"seccomp":                 {unix.SYS_SECCOMP, [4]uintptr{none}},
