@@ -54,7 +54,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	running := true
 	defer func() {
 		if running {
-			err = errors.Join(err, x.d.Stop())
+			err = errors.Join(err, takeDown(x.d))
 		}
 	}()
 	for _, step := range []struct {
@@ -79,6 +79,19 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	x.say("\nEvery step held, in %.0f s.\n", time.Since(start).Seconds())
 	return nil
+}
+
+// takeDown uninstalls the plugin, if it is there, and stops the daemon: an
+// ordinary user cannot remove the files of a plugin's uid in any other way.
+func takeDown(d *harness.Daemon) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	const notFound = 3
+	var err error
+	if res := d.Run(ctx, "plugins", "uninstall", pluginID); res.Code != 0 && res.Code != notFound {
+		err = fmt.Errorf("cannot uninstall: %s", res.Stderr)
+	}
+	return errors.Join(err, d.Stop())
 }
 
 func (x *demo) say(format string, args ...any) { fmt.Fprintf(x.out, format, args...) }
@@ -247,7 +260,7 @@ func (x *demo) tamper(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, second.Stop()) }()
+	defer func() { err = errors.Join(err, takeDown(second)) }()
 	for _, args := range [][]string{{"plugins", "install", spec, "--yes"}, {"plugins", "disable", pluginID}} {
 		if _, err := x.ocmt(ctx, second, 0, args...); err != nil {
 			return err
@@ -277,7 +290,7 @@ func (x *demo) tamper(ctx context.Context) (err error) {
 
 func (x *demo) stop(ctx context.Context) error {
 	if _, err := x.ocmt(ctx, x.d, 0, "plugins", "uninstall", pluginID); err != nil {
-		return errors.Join(err, x.d.Stop())
+		return errors.Join(err, takeDown(x.d))
 	}
 	if err := x.d.Stop(); err != nil {
 		return err
