@@ -1,0 +1,4 @@
+export interface Shape {
+  a: number;
+}
+export type Mode = "fast" | "slow";
