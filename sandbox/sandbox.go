@@ -142,7 +142,7 @@ type Spec struct {
 	// image or the engine. It must set HOME, or the runtime would make one up.
 	Env    []string
 	Dir    string // working directory, absolute
-	UID    uint32 // never 0
+	UID    uint32 // never 0, nor the user that this process runs as
 	GID    uint32 // never 0
 	Labels map[string]string
 	Mounts []Mount

@@ -55,6 +55,8 @@ func (s *Spec) Validate() error {
 	p.check(idPattern.MatchString(s.ID), "id %q must be 2 to 63 letters, digits, '_' or '-', a letter or digit first", s.ID)
 	p.check(digestPattern.MatchString(s.Image), "image %q must be a digest, sha256:<64 hex digits>", s.Image)
 	p.check(s.UID != 0, "uid must not be 0")
+	// Its files would be the container's own, and its processes open to signals.
+	p.check(int64(s.UID) != int64(os.Geteuid()) || s.UID == 0, "uid must not be %d, which is the orchestrator's own", s.UID)
 	p.check(s.GID != 0, "gid must not be 0")
 	p.check(s.Runtime == "" || runtimePattern.MatchString(s.Runtime), "runtime %q is not a name", s.Runtime)
 	p.check(s.StopGrace >= 0 && s.StopGrace <= MaxStopGrace, "stop grace %s must be 0 to %s", s.StopGrace, MaxStopGrace)

@@ -5,7 +5,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,6 +127,28 @@ func TestValidateRefuses(t *testing.T) {
 				t.Errorf("error %v, want one that says %q", err, c.says)
 			}
 		})
+	}
+}
+
+// TestValidateRefusesOwnUID validates as the user of the container itself.
+func TestValidateRefusesOwnUID(t *testing.T) {
+	spec := valid()
+	if os.Geteuid() == 0 {
+		// The raw call changes this thread alone, which ends with the test
+		// since nothing unlocks it.
+		runtime.LockOSThread()
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), uintptr(spec.UID), ^uintptr(0)); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	other := spec.UID + 1
+	spec.UID = uint32(os.Geteuid())
+	if err := spec.Validate(); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "the orchestrator's own") {
+		t.Errorf("uid %d: error %v", spec.UID, err)
+	}
+	spec.UID = other
+	if err := spec.Validate(); err != nil {
+		t.Errorf("uid %d: %v", other, err)
 	}
 }
 
