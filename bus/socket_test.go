@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -123,6 +124,17 @@ func TestSocketDirectory(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(dir, SocketName)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("socket after close: got %v, want none", err)
 		}
+	}
+}
+
+// TestSocketDirectoryWithAnyUmask runs TestSocketDirectory in a process that
+// makes files for nobody else.
+func TestSocketDirectoryWithAnyUmask(t *testing.T) {
+	t.Parallel()
+	child := exec.CommandContext(t.Context(), "sh", "-c", `umask 077 && exec "$0" -test.v -test.run='^TestSocketDirectory$'`, os.Args[0])
+	out, err := child.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestSocketDirectory ") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

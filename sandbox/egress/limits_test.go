@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -312,26 +314,34 @@ func TestServeEnds(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	dir := t.TempDir()
+	// Longer than the address of a socket may be.
+	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 120))
 	path := filepath.Join(dir, "egress.sock")
 	ln, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o666 {
-		t.Errorf("mode %v, %v, want 0666", info.Mode(), err)
+	for name, want := range map[string]fs.FileMode{dir: fs.ModeDir | 0o711, path: fs.ModeSocket | 0o666} {
+		if info, err := os.Lstat(name); err != nil || info.Mode() != want {
+			t.Errorf("%s: mode %v, %v, want %v", name, info.Mode(), err, want)
+		}
 	}
 	if _, err := Listen(path); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("a living socket: %v", err)
 	}
-	ln.(*net.UnixListener).SetUnlinkOnClose(false)
-	ln.Close() // as if the process had died
+	ln.(*listener).UnixListener.Close() // as if the process had died
 	again, err := Listen(path)
 	if err != nil {
 		t.Fatalf("a dead socket: %v", err)
 	}
-	again.Close()
+	for range 2 {
+		if err := again.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket after Close: %v, want none", err)
+	}
 	if err := os.WriteFile(path, []byte("keep"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -341,10 +351,44 @@ func TestListen(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != "keep" {
 		t.Errorf("the file was touched: %q, %v", got, err)
 	}
-	if _, err := Listen(filepath.Join(dir, strings.Repeat("x", 120))); !errdefs.IsInvalidArgument(err) {
-		t.Errorf("a long path: %v", err)
+	if _, err := Listen(filepath.Join(dir, "none", "none", "s")); !errdefs.IsNotFound(err) {
+		t.Errorf("no directory to make one in: %v", err)
 	}
-	if _, err := Listen(filepath.Join(dir, "none", "s")); !errdefs.IsNotFound(err) {
-		t.Errorf("no directory: %v", err)
+	if err := os.Symlink(t.TempDir(), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(filepath.Join(dir, "link", "s")); err == nil {
+		t.Error("a directory that is a symlink was taken")
+	}
+}
+
+// TestListenLongPath reaches a socket whose path is longer than an address.
+func TestListenLongPath(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 120))
+	ln, err := Listen(filepath.Join(dir, "egress.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	t.Chdir(dir)
+	conn, err := net.Dial("unix", "egress.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	accepted, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted.Close()
+}
+
+// TestListenWithAnyUmask runs TestListen in a process that makes files for
+// nobody else.
+func TestListenWithAnyUmask(t *testing.T) {
+	child := exec.CommandContext(t.Context(), "sh", "-c", `umask 077 && exec "$0" -test.v -test.run='^TestListen$'`, os.Args[0])
+	out, err := child.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestListen ") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
