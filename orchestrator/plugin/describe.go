@@ -42,8 +42,8 @@ type packageJSON struct {
 // package's directory relative to the payload's root, and exists says whether
 // a slash-separated path relative to the payload's root is a regular file.
 //
-// TypeScript counts as an entry only in a package that is the payload's root:
-// Node strips no types below node_modules.
+// An entry may be TypeScript where the package does not hold what it is built
+// to: the runner takes it, below node_modules too.
 //
 // Errors are of class fault.ErrPlugin with a hint for the author.
 func Describe(packageFile, manifestFile []byte, root string, exists func(path string) bool) (Descriptor, error) {

@@ -57,6 +57,11 @@ func TestDescribe(t *testing.T) {
 			want: Descriptor{ID: "My-plug_in-2", Name: "@scope/My.plug_in~2", Version: "0.0.0", Root: ".", Entries: []string{"index.mjs"}},
 		},
 		{
+			name: "not built", root: "node_modules/x", files: []string{"node_modules/x/src/a.ts"},
+			pkg:  `{"name":"x","openclaw":{"extensions":["./src/a.ts"]}}`,
+			want: Descriptor{ID: "x", Name: "x", Version: "0.0.0", Root: "node_modules/x", Entries: []string{"src/a.ts"}},
+		},
+		{
 			name: "manifest only", root: ".", files: []string{"index.ts"}, manifest: `{"id":"only"}`,
 			want: Descriptor{ID: "only", Name: "only", Version: "0.0.0", Root: ".", Entries: []string{"index.ts"}, Manifest: json.RawMessage(`{"id":"only"}`)},
 		},
@@ -154,9 +159,7 @@ func TestDescribeRefuses(t *testing.T) {
 		{name: "exports outside", pkg: `{"name":"a","exports":"./x/../../a.js"}`, code: "entry_outside", message: "a.js"},
 		{name: "entry missing", pkg: `{"name":"a","openclaw":{"extensions":["a.js"]}}`, code: "entry_missing", message: `"a.js"`},
 		{name: "exports missing", pkg: `{"name":"a","exports":"./a.js"}`, files: []string{"index.js"}, code: "entry_missing", message: `"./a.js"`},
-		{name: "not built", root: "node_modules/a", pkg: `{"name":"a","openclaw":{"extensions":["src/a.ts"]}}`,
-			files: []string{"node_modules/a/src/a.ts"}, code: "entry_not_built", message: "src/a.ts"},
-		{name: "source not packed", root: "node_modules/a", pkg: `{"name":"a","openclaw":{"extensions":["src/a.ts"]}}`, code: "entry_not_built", message: "src/a.ts"},
+		{name: "source not packed", root: "node_modules/a", pkg: `{"name":"a","openclaw":{"extensions":["src/a.ts"]}}`, code: "entry_missing", message: "src/a.ts"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -192,7 +195,7 @@ func FuzzDescribe(f *testing.F) {
 			t.Fatalf("accepted %+v", d)
 		}
 		for _, e := range d.Entries {
-			if clean, ok := inside(e); !ok || clean != e || isTypeScript(e) {
+			if clean, ok := inside(e); !ok || clean != e {
 				t.Fatalf("accepted the entry %q", e)
 			}
 		}

@@ -94,24 +94,14 @@ func (f files) mainEntry(pkg packageJSON) (string, error) {
 	return f.pick(declared, candidates)
 }
 
-// pick returns the first candidate that is there and that Node can load.
+// pick returns the first candidate that is there.
 func (f files) pick(declared string, candidates []string) (string, error) {
-	unbuilt := ""
 	for _, c := range candidates {
-		switch {
-		case !f.exists(path.Join(f.root, c)):
-		case isTypeScript(c) && f.root != ".":
-			unbuilt = c
-		default:
+		if f.exists(path.Join(f.root, c)) {
 			return c, nil
 		}
 	}
-	switch {
-	case unbuilt != "" || isTypeScript(declared):
-		return "", fault.New(fault.ErrPlugin, "entry_not_built",
-			"the entry %q is TypeScript source, and the package does not hold what it is built to", Printable(declared, 200)).
-			WithHint("build the package before it is packed, and name the built file in openclaw.runtimeExtensions")
-	case declared != "":
+	if declared != "" {
 		return "", fault.New(fault.ErrPlugin, "entry_missing", "the package does not hold its entry %q", Printable(declared, 200)).
 			WithHint(`build the package if that has not been done, and see that "files" in package.json includes the entry`)
 	}

@@ -21,3 +21,8 @@ test("a CommonJS TypeScript plugin", async (t) => {
   const host = await start(t, "./common.cts");
   assert.deepEqual((await host.call("data")).result, [{ j: 1 }, "string"]);
 });
+
+test("a package of npm that holds only its sources", async (t) => {
+  const host = await start(t, "./node_modules/strict/entry.ts");
+  assert.deepEqual((await host.call("packed")).result, ["text", "only"]);
+});
