@@ -110,10 +110,11 @@ type Info struct {
 	// ImageMounts says that Mount.Image works: the engine can mount a sealed
 	// EROFS image by itself, which a daemon without root needs.
 	ImageMounts bool
-	// MountFlags says that the engine applies Mount.NoExec itself. Where it is
-	// false, the flag is the caller's to set on the source, which a bind mount
-	// then keeps if it is writable. (A read-only one may lose it: runc remounts
-	// it with the flags that it was told.)
+	// MountFlags says that the engine applies Mount.NoExec, nosuid and nodev
+	// itself. Where it is false, they are the caller's to set on the source. A
+	// writable mount then has all flags of its source; one with ReadOnly has
+	// them if the source is mounted read-only, nosuid and nodev, and else none
+	// but read-only, since runc remounts it with the flags that it was told.
 	MountFlags bool
 	// Warnings are sentences about protections that this engine or its host
 	// does not offer, for people.
@@ -160,9 +161,9 @@ type Spec struct {
 
 // Mount puts a host file or directory into the container, without what is
 // mounted below it, and private: later mounts do not travel. A target that the
-// engine would fill itself, as /etc/hosts, is the mount's. Engines with
-// Info.MountFlags add nosuid and nodev; elsewhere no-new-privileges and the
-// device rules of the profile stand in for them.
+// engine would fill itself, as /etc/hosts, is the mount's. Where nosuid and
+// nodev are missing, see Info.MountFlags, no-new-privileges and the device
+// rules of the profile stand in for them.
 type Mount struct {
 	// Source is an absolute path on the host without symlinks in it: a file or
 	// a directory, never a socket. With Image it may be /proc/PID/fd/N, so that

@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/sandbox"
 )
@@ -183,8 +184,12 @@ func (e *Engine) mounts(ctx context.Context, spec *sandbox.Spec) ([]mount.Mount,
 	var mounts []mount.Mount
 	for _, m := range spec.Mounts {
 		if !m.Image {
+			remount, err := needsReadOnly(m)
+			if err != nil {
+				return mounts, err
+			}
 			mounts = append(mounts, mount.Mount{
-				Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
+				Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: remount,
 				// What is mounted below the source would stay writable in a
 				// read-only mount.
 				BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate, NonRecursive: true},
@@ -196,11 +201,31 @@ func (e *Engine) mounts(ctx context.Context, spec *sandbox.Spec) ([]mount.Mount,
 			return mounts, err
 		}
 		mounts = append(mounts, mount.Mount{
-			Type: mount.TypeVolume, Source: name, Target: m.Target, ReadOnly: true,
+			// Not ReadOnly, which would take the flags off; EROFS cannot be
+			// written to.
+			Type: mount.TypeVolume, Source: name, Target: m.Target,
 			VolumeOptions: &mount.VolumeOptions{NoCopy: true},
 		})
 	}
 	return mounts, nil
+}
+
+// needsReadOnly says whether the engine must make a mount read-only. It does so
+// by a remount that takes the source's other flags off, so it is left out
+// where the source is mounted read-only, nosuid and nodev already, which a
+// plain bind mount keeps. The caller keeps that mount until the container is
+// gone; what it covers must not be the container's user's to write, as an
+// engine with a view of its own may see that instead.
+func needsReadOnly(m sandbox.Mount) (bool, error) {
+	if !m.ReadOnly {
+		return false, nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(m.Source, &fs); err != nil {
+		return false, fmt.Errorf("cannot look at mount source %s: %w: %w", m.Source, err, errdefs.ErrInvalidArgument)
+	}
+	const sealed = unix.ST_RDONLY | unix.ST_NOSUID | unix.ST_NODEV
+	return fs.Flags&sealed != sealed, nil
 }
 
 // createVolume names an EROFS image to the engine's local driver, which mounts

@@ -1,6 +1,7 @@
 package sandboxtest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -267,6 +268,7 @@ var mountRows = []row{
 			t.Errorf("on the host: %q, %v", got, err)
 		}
 	}},
+	{"flags of the source stay", true, flagsStay},
 	{"noexec", true, func(t *testing.T, s *suite) {
 		info, err := s.Engine.Info(s.ctx(t))
 		if err != nil {
@@ -307,7 +309,7 @@ var mountRows = []row{
 	{"what is mounted below the source stays outside", true, func(t *testing.T, s *suite) {
 		dir := directory(t)
 		below := filepath.Join(dir, "below")
-		if err := os.Mkdir(below, 0o755); err != nil {
+		if err := errors.Join(os.Mkdir(below, 0o755), os.Chmod(below, 0o755)); err != nil {
 			t.Fatal(err)
 		}
 		if err := unix.Mount("tmpfs", below, "tmpfs", 0, "size=64k"); err != nil {
@@ -322,6 +324,41 @@ var mountRows = []row{
 		s.wantAttempt(t, "ENOENT", s.with(sandbox.Mount{Source: dir, Target: "/granted", ReadOnly: true}, "read", "/granted/below/data"))
 	}},
 	{"sealed image", true, sealedImage},
+}
+
+// flagsStay mounts what is mounted with flags already, as a directory and as a
+// file in it.
+func flagsStay(t *testing.T, s *suite) {
+	dir := directory(t)
+	writeFile(t, filepath.Join(dir, "file"), "sealed")
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("only root may mount: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Errorf("cannot unmount: %v", err)
+		}
+	})
+	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|flags, ""); err != nil {
+		t.Fatal(err)
+	}
+	mounts := []sandbox.Mount{
+		{Source: dir, Target: "/granted", ReadOnly: true},
+		{Source: filepath.Join(dir, "file"), Target: "/etc/hosts", ReadOnly: true},
+	}
+	spec := s.spec("sandbox", "/granted/file", "/etc/hosts")
+	spec.Mounts = mounts
+	var got report.Kernel
+	s.ask(t, spec, &got)
+	for _, m := range mounts {
+		wantMount(t, got, m.Target, "", "ro", "nosuid", "nodev", "noexec")
+	}
+	if got.Files["/granted/file"] != "sealed" || got.Files["/etc/hosts"] != "sealed" {
+		t.Errorf("files %q", got.Files)
+	}
+	s.wantAttempt(t, "EROFS", s.with(mounts[0], "create", "/granted/new"))
+	s.wantAttempt(t, "EROFS", s.with(mounts[1], "create", "/etc/hosts"))
 }
 
 func (s *suite) with(m sandbox.Mount, args ...string) sandbox.Spec {

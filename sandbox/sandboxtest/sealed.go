@@ -33,7 +33,7 @@ func sealedImage(t *testing.T, s *suite) {
 	s.wantAttempt(t, "EROFS", s.with(mount, "create", "/plugin/new"))
 	var inside report.Kernel
 	s.ask(t, s.with(mount, "sandbox"), &inside)
-	wantMount(t, inside, "/plugin", "erofs", "ro")
+	wantMount(t, inside, "/plugin", "erofs", "ro", "nosuid", "nodev")
 
 	// A descriptor stays what it was when somebody renames another file over
 	// its path.
