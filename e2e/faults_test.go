@@ -116,7 +116,14 @@ func TestKilledDaemon(t *testing.T) {
 	if res := d.Run(t.Context(), "status"); res.Code != 7 || !strings.Contains(string(res.Stderr), "ocmt serve") {
 		t.Errorf("without a daemon: exit code %d, want 7 and what to do: %s", res.Code, res.Stderr)
 	}
+	// And one between the record of an install and its note in config.json.
+	path := filepath.Join(home, "config.json")
+	edit(t, path, `"seed-esm"`, `"gone"`)
+	edit(t, path, `"seed-esm": {`, `"gone": {`)
 	d = serve(t, home)
+	if data, err := os.ReadFile(path); err != nil || !strings.Contains(string(data), `"seed-esm": {`) {
+		t.Errorf("the install is not noted again: %s, %v", data, err)
+	}
 	var got struct{ Text string }
 	call(t, d, &got, "seed-esm", "seed_echo", `{"text":"back"}`)
 	if got.Text != "back" {
@@ -319,5 +326,76 @@ func TestDoctor(t *testing.T) {
 	}
 	if len(report.Checks) < 7 {
 		t.Errorf("only %d checks", len(report.Checks))
+	}
+}
+
+// TestConfigEditWaitsForNobody edits several entries at once, of which one
+// makes its plugin hang: the others follow at once.
+func TestConfigEditWaitsForNobody(t *testing.T) {
+	d := start(t)
+	install(t, d, "hanging")
+	install(t, d, "seed-esm")
+	path := filepath.Join(d.Home, "config.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(data), `"hanging": {`, `"hanging": {"config": {"hang": true},`, 1)
+	before, after, _ := strings.Cut(text, `"seed-esm": {`)
+	text = before + `"seed-esm": {` + strings.Replace(after, "true", "false", 1)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the other plugin off", func() bool { return getInfo(t, d, "seed-esm").State == "stopped" })
+	eventually(t, 10*time.Second, "the hanging plugin replaced", func() bool { return getInfo(t, d, "hanging").Generation > 1 })
+	run(t, d, 6, nil, "tools", "call", "hanging", "noop", "--timeout", "1s")
+}
+
+func TestLogs(t *testing.T) {
+	d := start(t)
+	install(t, d, "faulty")
+	run(t, d, 3, []string{"hint:"}, "plugins", "logs", "faulty", "--previous")
+	run(t, d, 5, nil, "tools", "call", "faulty", "throw_in_timer")
+	var fine struct{ PID int }
+	call(t, d, &fine, "faulty", "fine", `{}`)
+	run(t, d, 0, []string{"thrown in a timer", "ended: exit code"}, "plugins", "logs", "faulty", "--previous")
+	if text := run(t, d, 0, nil, "plugins", "logs", "faulty", "--previous", "--tail", "1"); strings.Contains(text, "thrown in a timer") {
+		t.Errorf("--tail 1 printed more than the last line: %s", text)
+	}
+	if text := run(t, d, 0, nil, "plugins", "logs", "faulty"); strings.Contains(text, "thrown in a timer") {
+		t.Errorf("the new instance's log holds the old one's: %s", text)
+	}
+	following := make(chan harness.Result, 1)
+	go func() {
+		following <- d.Run(context.WithoutCancel(t.Context()), "plugins", "logs", "faulty", "-f")
+	}()
+	run(t, d, 0, nil, "plugins", "uninstall", "faulty")
+	select {
+	case res := <-following:
+		if res.Code != 0 && res.Code != 3 {
+			t.Errorf("logs -f ended with %d: %s", res.Code, res.Stderr)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("logs -f goes on after the plugin was uninstalled")
+	}
+}
+
+// TestShutdownWithACallInFlight stops the daemon under a caller, who is told.
+func TestShutdownWithACallInFlight(t *testing.T) {
+	need(t)
+	d := serve(t, newHome(t))
+	install(t, d, "register-esm")
+	inFlight := make(chan harness.Result, 1)
+	go func() {
+		inFlight <- d.Run(context.WithoutCancel(t.Context()), "tools", "call", "register-esm", "reg_progress")
+	}()
+	time.Sleep(500 * time.Millisecond)
+	begun := time.Now()
+	stop(t, d)
+	if took := time.Since(begun); took > 15*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+	if res := <-inFlight; res.Code != 7 || !strings.Contains(string(res.Stderr), "stopping") {
+		t.Errorf("the caller got %d: %s", res.Code, res.Stderr)
 	}
 }
