@@ -66,6 +66,7 @@ type Engine struct {
 	mu          sync.Mutex                   // held while images are tried to be mounted
 	imageMounts *bool                        // whether EROFS images can be; nil until tried
 	host        atomic.Pointer[sandbox.Info] // as last seen, for the limits
+	manifests   sync.Map                     // of configuration digests to IDs that were checked
 }
 
 var _ sandbox.Engine = (*Engine)(nil)

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -228,55 +227,6 @@ func TestIgnoredLimit(t *testing.T) {
 	}
 	if len(removed) != 1 {
 		t.Errorf("removed %q", removed)
-	}
-}
-
-// TestContainerdImageStore has an engine that knows images by their manifest's
-// digest alone.
-func TestContainerdImageStore(t *testing.T) {
-	img := sandboxtest.TinyImage(t)
-	manifest := digestOf([]byte("manifest"))
-	var mu sync.Mutex
-	names := map[string]bool{}
-	var loads int
-	routes := map[string]http.HandlerFunc{
-		"POST /images/load": func(w http.ResponseWriter, r *http.Request) {
-			loads++
-			_, _ = io.Copy(io.Discard, r.Body)
-			reply(w, http.StatusOK, map[string]string{"stream": "Loaded image ID: " + manifest + "\n"})
-		},
-		"POST /images/" + manifest + "/tag": func(w http.ResponseWriter, r *http.Request) {
-			mu.Lock()
-			defer mu.Unlock()
-			repo := strings.TrimPrefix(r.URL.Query().Get("repo"), "docker.io/library/")
-			names[repo+":"+r.URL.Query().Get("tag")] = true
-			w.WriteHeader(http.StatusCreated)
-		},
-		"GET /images/" + imageName(img.Digest) + "/json": func(w http.ResponseWriter, _ *http.Request) {
-			mu.Lock()
-			defer mu.Unlock()
-			if !names[imageName(img.Digest)] {
-				reply(w, http.StatusNotFound, map[string]string{"message": "no such image"})
-				return
-			}
-			reply(w, http.StatusOK, map[string]any{"Id": manifest})
-		},
-	}
-	e, err := New(t.Context(), Options{Host: serve(t, "1.41", routes)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sent int64
-	for range 2 {
-		if err := e.EnsureImage(t.Context(), img, func(n int64) { sent = n }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if loads != 1 || sent != img.Size {
-		t.Errorf("loaded %d times, %d of %d bytes", loads, sent, img.Size)
-	}
-	if found, err := e.inspectImage(t.Context(), img.Digest); err != nil || found.ID != manifest {
-		t.Errorf("found %q, %v", found.ID, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,23 +64,92 @@ func checkArchive(img sandbox.Image) error {
 }
 
 // inspectImage finds an image by its configuration digest. That is its ID
-// where the engine keeps images itself; where containerd keeps them, the ID is
-// the manifest's digest, and the name is one that [Engine.nameImage] gave.
+// where the engine keeps images itself. Where containerd keeps them, the ID is
+// the manifest's digest, which [Engine.manifestID] finds.
 func (e *Engine) inspectImage(ctx context.Context, digest string) (image.InspectResponse, error) {
+	id := digest
+	if known, ok := e.manifests.Load(digest); ok {
+		id = known.(string)
+	}
+	img, err := e.inspectID(ctx, id)
+	if !errdefs.IsNotFound(err) {
+		return img, err
+	}
+	id, err = e.manifestID(ctx, digest)
+	if err != nil {
+		return image.InspectResponse{}, err
+	}
+	return e.inspectID(ctx, id)
+}
+
+// inspectID looks up an image by its ID alone, never by a name that looks like
+// one.
+func (e *Engine) inspectID(ctx context.Context, id string) (image.InspectResponse, error) {
+	img, err := e.inspectName(ctx, id)
+	if err == nil && img.ID != id {
+		return image.InspectResponse{}, fmt.Errorf("cannot find image %s: the engine knows another one by that name, %s: %w", id, img.ID, errdefs.ErrNotFound)
+	}
+	return img, err
+}
+
+func (e *Engine) inspectName(ctx context.Context, name string) (image.InspectResponse, error) {
 	ctx, cancel := e.bound(ctx)
 	defer cancel()
-	var err error
-	for _, name := range []string{digest, imageName(digest)} {
-		var img image.InspectResponse
-		img, err = e.client.ImageInspect(ctx, name)
-		if err == nil {
-			return img, nil
-		}
-		if !errdefs.IsNotFound(err) {
-			return image.InspectResponse{}, e.fail(ctx, "inspect image "+digest, err)
-		}
+	img, err := e.client.ImageInspect(ctx, name)
+	if errdefs.IsNotFound(err) {
+		return image.InspectResponse{}, fmt.Errorf("cannot find image %s: %w", name, errdefs.ErrNotFound)
 	}
-	return image.InspectResponse{}, fmt.Errorf("cannot find image %s: %w", digest, errdefs.ErrNotFound)
+	return img, e.fail(ctx, "inspect image "+name, err)
+}
+
+// manifestID finds the ID of an image in containerd's store by the name that
+// [Engine.nameImage] gave it. Names are anybody's to give, so the image's
+// configuration is looked at, once for each ID.
+func (e *Engine) manifestID(ctx context.Context, digest string) (string, error) {
+	host, err := e.systemInfo(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !slices.Contains(host.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"}) {
+		return "", fmt.Errorf("cannot find image %s: %w", digest, errdefs.ErrNotFound)
+	}
+	img, err := e.inspectName(ctx, imageName(digest))
+	if err != nil {
+		return "", err
+	}
+	if err := e.checkConfiguration(ctx, img.ID, digest); err != nil {
+		return "", err
+	}
+	e.manifests.Store(digest, img.ID)
+	return img.ID, nil
+}
+
+// checkConfiguration is NotFound when the image with the ID has another
+// configuration. Only the whole image, as an archive, tells.
+func (e *Engine) checkConfiguration(ctx context.Context, id, digest string) error {
+	ctx, dog := e.watch(ctx, e.timeout)
+	defer dog.close()
+	archive, err := e.client.ImageSave(ctx, []string{id})
+	if err != nil {
+		return e.fail(ctx, "read image "+id, err)
+	}
+	defer archive.Close()
+	var broken error
+	err = sandbox.CheckArchive(readerFunc(func(p []byte) (int, error) {
+		n, err := archive.Read(p)
+		dog.feed()
+		if err != nil && !errors.Is(err, io.EOF) {
+			broken = err
+		}
+		return n, err
+	}), digest)
+	switch {
+	case broken != nil:
+		return e.fail(ctx, "read image "+id, broken)
+	case err != nil:
+		return fmt.Errorf("cannot find image %s: %s is another one: %v: %w", digest, imageName(digest), err, errdefs.ErrNotFound) //nolint:errorlint // for the caller it is not there
+	}
+	return nil
 }
 
 func imageName(digest string) string {
@@ -88,15 +158,15 @@ func imageName(digest string) string {
 
 // nameImage names an image that its configuration digest does not find.
 func (e *Engine) nameImage(ctx context.Context, digest, loaded string) error {
-	ctx, cancel := e.bound(ctx)
-	defer cancel()
-	_, err := e.client.ImageInspect(ctx, digest)
-	if err != nil && !errdefs.IsNotFound(err) {
-		return e.fail(ctx, "inspect image "+digest, err)
+	_, err := e.inspectID(ctx, digest)
+	if !errdefs.IsNotFound(err) {
+		return err
 	}
-	if err == nil || loaded == "" {
+	if loaded == "" {
 		return nil
 	}
+	ctx, cancel := e.bound(ctx)
+	defer cancel()
 	return e.fail(ctx, "name image "+digest, e.client.ImageTag(ctx, loaded, imageName(digest)))
 }
 
