@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,19 @@ func TestConformance(t *testing.T) {
 	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Harness {
 		return sandboxtest.Harness{Engine: e, Image: probe, Kernel: true, Seccomp: true}
 	})
+}
+
+// TestConformanceWithAnyUmask runs the rows about files in a process that makes
+// files for nobody else.
+func TestConformanceWithAnyUmask(t *testing.T) {
+	engine(t)
+	child := exec.CommandContext(t.Context(), "sh", "-c",
+		`umask 077 && exec "$0" -test.v -test.run='^TestConformance$/^(image|process|mounts)$'`, os.Args[0])
+	out, err := child.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestConformance/mounts/sealed_image") &&
+		!strings.Contains(string(out), "--- SKIP: TestConformance/mounts/sealed_image") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func removeImage(t *testing.T, e *Engine, digest string) {
