@@ -123,6 +123,22 @@ func (c *catalog) put(p plugin.Installed) {
 	c.installed[p.Key] = p
 }
 
+// serve notes what a plugin registered when it was started, unless another
+// version of it was installed in the meantime, and reports whether its tools
+// are others than before.
+func (c *catalog) serve(started plugin.Installed, surface plugin.Surface) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.installed[started.Key]
+	if !ok || p.Payload.Digest != started.Payload.Digest {
+		return false
+	}
+	changed = !slices.EqualFunc(p.Surface.Tools(), surface.Tools(), func(a, b plugin.Tool) bool { return a.Name == b.Name })
+	p.Surface.Registrations = surface.Registrations
+	c.installed[started.Key] = p
+	return changed
+}
+
 func (c *catalog) remove(key plugin.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -178,19 +178,19 @@ func (d *Daemon) wire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.catalog, err = loadCatalog(ctx, d.home, d.store); err != nil {
+		return err
+	}
 	d.factory = instance.NewFactory(instance.Config{
 		Home: d.home, HomeID: d.store.HomeID(), Engine: d.engine, Info: d.info, Bus: d.bus,
-		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID,
+		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID, View: d.catalog.view,
 		EnsureInstallImage: func(ctx context.Context, progress func(done, total int64)) error {
 			return ensureImage(ctx, d.engine, images.Install, installImage, progress)
 		},
 		Logger: d.logger,
 	})
-	if d.catalog, err = loadCatalog(ctx, d.home, d.store); err != nil {
-		return err
-	}
 	d.supervisor = supervisor.New(supervisor.Config{
-		Launcher: &launcher{d.catalog, d.factory}, Store: d.store, Logger: d.logger, Policy: d.policy,
+		Launcher: &launcher{d.catalog, d.factory, d.logger}, Store: d.store, Logger: d.logger, Policy: d.policy,
 	})
 	d.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)

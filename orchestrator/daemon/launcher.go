@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/containerd/errdefs"
 
@@ -21,6 +22,7 @@ import (
 type launcher struct {
 	catalog *catalog
 	factory *instance.Factory
+	logger  *slog.Logger
 }
 
 // Prepare implements supervisor.Launcher.
@@ -40,11 +42,32 @@ func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint6
 	if err != nil {
 		return nil, err
 	}
-	return &unit{in}, nil
+	return &unit{Instance: in, installed: p, catalog: l.catalog, logger: l.logger}, nil
 }
 
 // unit is an instance as supervisor and gateway see it.
-type unit struct{ *instance.Instance }
+type unit struct {
+	*instance.Instance
+	installed plugin.Installed
+	catalog   *catalog
+	logger    *slog.Logger
+}
+
+// Start implements supervisor.Instance. What the plugin registered this time
+// counts from then on: it may depend on its configuration.
+func (u *unit) Start(ctx context.Context) error {
+	if err := u.Instance.Start(ctx); err != nil {
+		return err
+	}
+	surface := u.Surface()
+	if err := surface.Validate(u.installed.Descriptor); err != nil {
+		return err
+	}
+	if u.catalog.serve(u.installed, surface) {
+		u.logger.Info("the plugin registers other tools than before", "tenant", u.installed.Key.Tenant, "plugin", u.installed.Key.ID)
+	}
+	return nil
+}
 
 // Exit implements supervisor.Instance.
 func (u *unit) Exit() supervisor.Exit {

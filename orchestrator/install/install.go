@@ -34,8 +34,8 @@ import (
 
 // Fetcher gets the files; [fetch.Fetcher] says what each method promises.
 type Fetcher interface {
-	NPM(ctx context.Context, spec fetch.Spec, dir string, report fetch.Report) (fetch.Fetched, error)
-	Upload(ctx context.Context, archive io.Reader, source plugin.Source, dir string, report fetch.Report) (fetch.Fetched, error)
+	NPM(ctx context.Context, spec fetch.Spec, at fetch.Place, report fetch.Report) (fetch.Fetched, error)
+	Upload(ctx context.Context, archive io.Reader, source plugin.Source, at fetch.Place, report fetch.Report) (fetch.Fetched, error)
 	Remove(ctx context.Context, dir string) error
 }
 
@@ -194,11 +194,12 @@ func (in *Installer) validate(ctx context.Context, req Request) (fetch.Spec, err
 }
 
 func (in *Installer) fetch(ctx context.Context, req Request, spec fetch.Spec, dir string, report fetch.Report) (fetch.Fetched, error) {
+	at := fetch.Place{Tenant: req.Tenant, Dir: dir}
 	if req.Source == plugin.SourceNPM {
-		return in.Fetcher.NPM(ctx, spec, dir, report)
+		return in.Fetcher.NPM(ctx, spec, at, report)
 	}
 	report("unpacking the upload", 0, 0)
-	return in.Fetcher.Upload(ctx, req.Upload, req.Source, dir, report)
+	return in.Fetcher.Upload(ctx, req.Upload, req.Source, at, report)
 }
 
 // describe reads the fetched package's description.

@@ -47,13 +47,13 @@ type uploads struct {
 	npm map[string]fileset
 }
 
-func (u *uploads) Upload(ctx context.Context, r io.Reader, s plugin.Source, dir string, report fetch.Report) (fetch.Fetched, error) {
-	got, err := u.Fetcher.Upload(ctx, r, s, dir, report)
+func (u *uploads) Upload(ctx context.Context, r io.Reader, s plugin.Source, at fetch.Place, report fetch.Report) (fetch.Fetched, error) {
+	got, err := u.Fetcher.Upload(ctx, r, s, at, report)
 	return got, errors.Join(err, u.reach("fetched"))
 }
 
-func (u *uploads) NPM(ctx context.Context, spec fetch.Spec, dir string, report fetch.Report) (fetch.Fetched, error) {
-	got, err := u.Fetcher.Upload(ctx, bytes.NewReader(u.npm[spec.Name].tar()), plugin.SourcePath, dir, report)
+func (u *uploads) NPM(ctx context.Context, spec fetch.Spec, at fetch.Place, report fetch.Report) (fetch.Fetched, error) {
+	got, err := u.Fetcher.Upload(ctx, bytes.NewReader(u.npm[spec.Name].tar()), plugin.SourcePath, at, report)
 	got.Name, got.Version, got.Integrity, got.Scripts = spec.Name, "9.9.9", "sha512-x", []string{"dep"}
 	return got, errors.Join(err, u.reach("fetched"))
 }

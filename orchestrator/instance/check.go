@@ -17,10 +17,17 @@ const checkTimeout = 60 * time.Second
 func (f *Factory) Check(ctx context.Context, key plugin.Key, d plugin.Descriptor, p plugin.Payload) (plugin.Surface, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	in, err := f.Prepare(ctx, Plan{
+	plan := Plan{
 		Key: key, Descriptor: d, Payload: p, Discovery: true,
 		Generation: uint64(time.Now().Unix())<<16 | f.checks.Add(1)&0xffff,
-	})
+	}
+	if f.View != nil {
+		var err error
+		if plan.Config, plan.PluginConfig, err = f.View(key); err != nil {
+			return plugin.Surface{}, err
+		}
+	}
+	in, err := f.Prepare(ctx, plan)
 	if err != nil {
 		return plugin.Surface{}, err
 	}

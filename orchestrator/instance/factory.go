@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -37,6 +38,9 @@ type Config struct {
 	EnsureInstallImage func(ctx context.Context, progress func(done, total int64)) error
 	// Runtime names an OCI runtime; empty is the engine's default.
 	Runtime string
+	// View returns the configuration that a load check shows the plugin: some
+	// register nothing, or fail, without theirs. Optional.
+	View func(plugin.Key) (whole, own json.RawMessage, err error)
 	// UID returns the user and group id that a plugin's containers run as.
 	UID    func(context.Context, plugin.Key) (uint32, error)
 	Logger *slog.Logger

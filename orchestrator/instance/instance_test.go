@@ -357,7 +357,8 @@ func TestRunInstall(t *testing.T) {
 	})
 	var seen strings.Builder
 	code, output, err := f.RunInstall(t.Context(), fetch.Job{
-		Args: []string{"/usr/bin/node", "npm"}, Env: []string{"HOME=/work"}, WorkDir: t.TempDir(),
+		Tenant: "default",
+		Args:   []string{"/usr/bin/node", "npm"}, Env: []string{"HOME=/work"}, WorkDir: t.TempDir(),
 		Registry: fetch.Endpoint{Host: "registry.example", Port: 443}, Output: &seen, Report: func(string, int64, int64) {},
 	})
 	if err != nil || code != 3 || !strings.Contains(output, "npm says") || !strings.Contains(seen.String(), "npm says") {

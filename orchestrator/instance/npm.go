@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ocmt/ocmt/orchestrator/install/fetch"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/sandbox"
 	"github.com/ocmt/ocmt/sandbox/egress"
 )
@@ -37,7 +38,7 @@ func (f *Factory) RunInstall(ctx context.Context, job fetch.Job) (code int, outp
 	}
 	ctx, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
-	b := f.newBox("install")
+	b := f.newBox("install", job.Tenant, throwAwayUID)
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
 	sockets, err := f.openEgress(ctx, b, job.Registry)
 	if err != nil {
@@ -73,13 +74,12 @@ func (f *Factory) ensureInstallImage(ctx context.Context, report fetch.Report) e
 
 // Clean removes what is below dir with the rights of the throw-away uid.
 func (f *Factory) Clean(ctx context.Context, dir string) error {
-	return f.clean(ctx, dir, throwAwayUID)
+	return f.clean(ctx, plugin.DefaultTenant, dir, throwAwayUID)
 }
 
 // clean runs ocmt-init's clean in a container with dir mounted.
-func (f *Factory) clean(ctx context.Context, dir string, uid uint32) (err error) {
-	b := f.newBox("clean")
-	b.uid = uid
+func (f *Factory) clean(ctx context.Context, tenant, dir string, uid uint32) (err error) {
+	b := f.newBox("clean", tenant, uid)
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
 	exit, output, err := f.runBox(ctx, b, sandbox.Spec{
 		Image: f.Image, Args: []string{initPath, "clean", "/clean"}, Env: []string{"HOME=/"},
@@ -94,17 +94,18 @@ func (f *Factory) clean(ctx context.Context, dir string, uid uint32) (err error)
 
 // box is a throw-away container and what was made for it.
 type box struct {
-	id   string
-	dir  string
-	uid  uint32
-	undo []func(context.Context) error
+	id     string
+	tenant string
+	dir    string
+	uid    uint32
+	undo   []func(context.Context) error
 }
 
-func (f *Factory) newBox(what string) *box {
+func (f *Factory) newBox(what, tenant string, uid uint32) *box {
 	var r [4]byte
 	_, _ = rand.Read(r[:]) // never fails
 	id := "ocmt-" + what + "-" + hex.EncodeToString(r[:])
-	b := &box{id: id, dir: f.Home.Instance(id), uid: throwAwayUID}
+	b := &box{id: id, tenant: tenant, dir: f.Home.Instance(id), uid: uid}
 	b.onClose(func(context.Context) error { return removeTree(b.dir) })
 	return b
 }
@@ -129,7 +130,7 @@ func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoin
 	if err != nil {
 		return sandbox.Mount{}, err
 	}
-	logger := f.Logger.With("container", b.id)
+	logger := f.Logger.With("tenant", b.tenant, "container", b.id)
 	broker, err := egress.NewBroker(egress.Options{Logger: logger, Record: func(c egress.Connection) {
 		logger.Info("egress connection", "host", c.Host, "port", c.Port, "allowed", c.Allowed, "code", string(c.Code),
 			"address", c.Address.String(), "bytes_up", c.BytesUp, "bytes_down", c.BytesDown, "duration", c.Duration)
@@ -139,10 +140,6 @@ func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoin
 	}
 	broker.SetPolicy(policy)
 	dir := f.Home.SocketDir(b.id)
-	// The container's uid has to enter, whatever the umask; the parent is 0700.
-	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o711)); err != nil {
-		return sandbox.Mount{}, fmt.Errorf("cannot make the socket directory: %w", err)
-	}
 	b.onClose(func(context.Context) error { return os.RemoveAll(dir) })
 	listener, err := egress.Listen(filepath.Join(dir, "egress.sock"))
 	if err != nil {
@@ -168,7 +165,7 @@ func (f *Factory) runBox(ctx context.Context, b *box, spec sandbox.Spec, role st
 	}
 	spec.ID, spec.UID, spec.GID, spec.Runtime = b.id, b.uid, b.uid, f.Runtime
 	spec.Mounts = append(spec.Mounts, files...)
-	spec.Labels = f.labels(ownTenant, b.id, role)
+	spec.Labels = f.labels(b.tenant, b.id, role)
 	b.onClose(func(ctx context.Context) error { return f.Engine.Remove(ctx, b.id) })
 	if err := f.Engine.Create(ctx, sandbox.Harden(spec)); err != nil {
 		return sandbox.Exit{}, "", fmt.Errorf("cannot create the %s container: %w", role, err)
@@ -188,9 +185,6 @@ func (f *Factory) runBox(ctx context.Context, b *box, spec sandbox.Spec, role st
 	following.Wait()
 	return exit, tail.String(), err
 }
-
-// ownTenant labels containers that belong to no tenant.
-const ownTenant = "ocmt"
 
 // tailWriter keeps the last limit bytes that were written to it.
 type tailWriter struct {

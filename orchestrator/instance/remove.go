@@ -19,7 +19,7 @@ func (f *Factory) RemoveState(ctx context.Context, key plugin.Key) error {
 		if err != nil {
 			return err
 		}
-		if err := f.clean(ctx, state, uid); err != nil {
+		if err := f.clean(ctx, key.Tenant, state, uid); err != nil {
 			return err
 		}
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -53,6 +53,8 @@ type Job struct {
 	// of mode 0700, since the container's user is not the daemon's; with a
 	// umask of 022 or less the daemon can read what npm writes.
 	WorkDir string
+	// Tenant is for whom the job runs.
+	Tenant string
 	// Registry is all that the container may reach.
 	Registry Endpoint
 	// CABundle is a host file to be mounted read-only at [CATarget]; it may be
@@ -78,6 +80,13 @@ type Fetcher struct {
 	// CAFiles are PEM files of the host that the container must trust too; see
 	// [HostCAFiles].
 	CAFiles []string
+}
+
+// Place says where to fetch to and for whom. Dir is an empty directory of mode
+// 0700.
+type Place struct {
+	Tenant string
+	Dir    string
 }
 
 // Report is told what goes on: a line for people, and how much of how much is
@@ -106,16 +115,16 @@ func HostPlatform() verify.Platform {
 	return verify.Platform{OS: "linux", CPU: cpu, Libc: "glibc"}
 }
 
-// NPM fetches a package of the registry into dir, an empty directory of mode
-// 0700, which the caller removes by [Fetcher.Remove]. NotFound when there is
+// NPM fetches a package of the registry into a place
+// which the caller removes by [Fetcher.Remove]. NotFound when there is
 // no such package or version, Unavailable when the registry cannot be
 // reached, DataLoss when an integrity does not match.
-func (f *Fetcher) NPM(ctx context.Context, spec Spec, dir string, report Report) (Fetched, error) {
-	lock, work, err := f.resolve(ctx, dir, resolution{spec: spec.String()}, report)
+func (f *Fetcher) NPM(ctx context.Context, spec Spec, at Place, report Report) (Fetched, error) {
+	lock, work, err := f.resolve(ctx, at, resolution{spec: spec.String()}, report)
 	if err != nil {
 		return Fetched{}, err
 	}
-	got := Fetched{Tree: filepath.Join(dir, treeName), Root: "node_modules/" + spec.Name, Name: spec.Name}
+	got := Fetched{Tree: filepath.Join(at.Dir, treeName), Root: "node_modules/" + spec.Name, Name: spec.Name}
 	found := false
 	for _, p := range lock {
 		if p.Path == got.Root {
@@ -139,15 +148,15 @@ func (f *Fetcher) NPM(ctx context.Context, spec Spec, dir string, report Report)
 // none. Its production dependencies, if any, come from the registry, by its
 // lockfile where there is one; a node_modules directory in it is ignored, but
 // for an archive's bundled dependencies. Without dependencies no container is
-// run. dir and the errors are those of [Fetcher.NPM].
-func (f *Fetcher) Upload(ctx context.Context, archive io.Reader, source plugin.Source, dir string, report Report) (Fetched, error) {
-	got := Fetched{Tree: filepath.Join(dir, treeName), Root: "."}
+// run. The errors are those of [Fetcher.NPM].
+func (f *Fetcher) Upload(ctx context.Context, archive io.Reader, source plugin.Source, at Place, report Report) (Fetched, error) {
+	got := Fetched{Tree: filepath.Join(at.Dir, treeName), Root: "."}
 	budget := verify.NewBudget()
 	wanted, err := unpackUpload(ctx, archive, source, got.Tree, budget)
 	if err != nil || wanted.isEmpty() {
 		return got, err
 	}
-	lock, work, err := f.resolve(ctx, dir, wanted, report)
+	lock, work, err := f.resolve(ctx, at, wanted, report)
 	if err != nil {
 		return Fetched{}, err
 	}

@@ -62,6 +62,9 @@ func parse(t *testing.T, s string) Spec {
 
 type object = map[string]any
 
+// at is a place of the default tenant.
+func at(dir string) Place { return Place{Tenant: plugin.DefaultTenant, Dir: dir} }
+
 func TestNPM(t *testing.T) {
 	r := serve(t,
 		published{name: "@me/plug", version: "1.0.0", files: map[string]string{"index.js": "old"}},
@@ -82,7 +85,7 @@ func TestNPM(t *testing.T) {
 	}
 	var messages []string
 	dir := t.TempDir()
-	got, err := f.NPM(context.Background(), parse(t, "@me/plug"), dir, func(m string, done, total int64) { messages = append(messages, m) })
+	got, err := f.NPM(context.Background(), parse(t, "@me/plug"), at(dir), func(m string, done, total int64) { messages = append(messages, m) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +129,7 @@ func TestNPMVersionsAndTags(t *testing.T) {
 	r := serve(t, published{name: "p", version: "1.0.0"}, published{name: "p", version: "2.0.0"})
 	f, _ := fetcher(t, r)
 	for spec, want := range map[string]string{"p@1.0.0": "1.0.0", "npm:p@beta": "1.0.0", "p@latest": "2.0.0"} {
-		got, err := f.NPM(context.Background(), parse(t, spec), t.TempDir(), quiet)
+		got, err := f.NPM(context.Background(), parse(t, spec), at(t.TempDir()), quiet)
 		if err != nil || got.Version != want {
 			t.Errorf("%s = %s, %v, want %s", spec, got.Version, err, want)
 		}
@@ -137,7 +140,7 @@ func TestNPMSendsTheRegistrysToken(t *testing.T) {
 	r := serve(t, published{name: "p", version: "1.0.0"})
 	f, _ := fetcher(t, r)
 	f.Registry.auth["//"+strings.TrimPrefix(r.URL, "http://")+"/:_authToken"] = "s3cret"
-	if _, err := f.NPM(context.Background(), parse(t, "p"), t.TempDir(), quiet); err != nil || r.auth != "Bearer s3cret" {
+	if _, err := f.NPM(context.Background(), parse(t, "p"), at(t.TempDir()), quiet); err != nil || r.auth != "Bearer s3cret" {
 		t.Errorf("authorization = %q, %v", r.auth, err)
 	}
 }
@@ -167,7 +170,7 @@ func TestNPMFailures(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.spec, func(t *testing.T) {
 			f, _ := fetcher(t, r)
-			_, err := f.NPM(context.Background(), parse(t, tt.spec), t.TempDir(), quiet)
+			_, err := f.NPM(context.Background(), parse(t, tt.spec), at(t.TempDir()), quiet)
 			if err == nil || !tt.is(err) || !strings.Contains(err.Error(), tt.want) || fault.Of(err).Hint == "" {
 				t.Errorf("error = %v (hint %q), want one with %q", err, fault.Of(err).Hint, tt.want)
 			}
@@ -189,7 +192,7 @@ func TestNPMRegistryUnreachable(t *testing.T) {
 	if f.Registry, err = NewRegistry("http://" + address); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.NPM(context.Background(), parse(t, "p"), t.TempDir(), quiet); !errdefs.IsUnavailable(err) || fault.Of(err).Hint == "" {
+	if _, err := f.NPM(context.Background(), parse(t, "p"), at(t.TempDir()), quiet); !errdefs.IsUnavailable(err) || fault.Of(err).Hint == "" {
 		t.Errorf("error = %v, want unavailable", err)
 	}
 }
@@ -228,7 +231,7 @@ func TestTamperedCacheIsDetected(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			_, err := f.NPM(context.Background(), parse(t, "p"), t.TempDir(), quiet)
+			_, err := f.NPM(context.Background(), parse(t, "p"), at(t.TempDir()), quiet)
 			if err == nil || (name != "a link out" && !errdefs.IsDataLoss(err)) {
 				t.Errorf("error = %v, want data loss", err)
 			}
@@ -257,7 +260,7 @@ func TestForgedLockfileIsRefused(t *testing.T) {
 				}
 				os.WriteFile(file, []byte(strings.ReplaceAll(string(data), tt.old, tt.new)), 0o644)
 			}
-			if _, err := f.NPM(context.Background(), parse(t, "p"), t.TempDir(), quiet); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := f.NPM(context.Background(), parse(t, "p"), at(t.TempDir()), quiet); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error = %v, want %q", err, tt.want)
 			}
 		})
@@ -295,7 +298,7 @@ func TestUpload(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f, h := fetcher(t, r)
-			got, err := f.Upload(context.Background(), bytes.NewReader(pack(tt.prefix, tt.files)), tt.source, t.TempDir(), quiet)
+			got, err := f.Upload(context.Background(), bytes.NewReader(pack(tt.prefix, tt.files)), tt.source, at(t.TempDir()), quiet)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -326,7 +329,7 @@ func TestUploadRefuses(t *testing.T) {
 	} {
 		f := &Fetcher{} // nothing may be run
 		files := map[string]string{"package.json": `{"name":"up","optionalDependencies":{"d":"` + spec + `"}}`}
-		_, err := f.Upload(context.Background(), bytes.NewReader(pack("", files)), plugin.SourcePath, t.TempDir(), quiet)
+		_, err := f.Upload(context.Background(), bytes.NewReader(pack("", files)), plugin.SourcePath, at(t.TempDir()), quiet)
 		if !errdefs.IsAborted(err) || fault.Of(err).Hint == "" || !strings.Contains(err.Error(), "dependency d") {
 			t.Errorf("%s: %v, want a refusal of the dependency", name, err)
 		}
@@ -391,7 +394,7 @@ func TestRunnerFails(t *testing.T) {
 	os.WriteFile(ca, []byte("CERT"), 0o600)
 	dir := t.TempDir()
 	f := &Fetcher{Registry: r, Runner: broken{}, CAFiles: []string{ca, ca}}
-	if _, err := f.NPM(context.Background(), Spec{Name: "p"}, dir, quiet); !errdefs.IsUnavailable(err) {
+	if _, err := f.NPM(context.Background(), Spec{Name: "p"}, at(dir), quiet); !errdefs.IsUnavailable(err) {
 		t.Errorf("error = %v, want the runner's", err)
 	}
 	if data, err := os.ReadFile(filepath.Join(dir, caName)); err != nil || string(data) != "CERT\nCERT\n" {

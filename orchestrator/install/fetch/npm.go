@@ -28,8 +28,8 @@ func (r resolution) isEmpty() bool { return r.spec == "" && r.manifest == nil }
 
 // resolve lets npm resolve and download into dir, and returns the packages to
 // lay out and npm's directory, which the caller closes.
-func (f *Fetcher) resolve(ctx context.Context, dir string, r resolution, report Report) (lock []verify.Package, work *os.Root, err error) {
-	workDir, bundle, err := f.prepare(dir, r)
+func (f *Fetcher) resolve(ctx context.Context, at Place, r resolution, report Report) (lock []verify.Package, work *os.Root, err error) {
+	workDir, bundle, err := f.prepare(at.Dir, r)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot prepare npm's directory: %w", err)
 	}
@@ -40,7 +40,8 @@ func (f *Fetcher) resolve(ctx context.Context, dir string, r resolution, report 
 	report("resolving "+what, 0, 0)
 	lines := &progress{report: report}
 	code, output, err := f.Runner.RunInstall(ctx, Job{
-		Args: arguments(r.spec), Env: environment(bundle), WorkDir: workDir,
+		Tenant: at.Tenant,
+		Args:   arguments(r.spec), Env: environment(bundle), WorkDir: workDir,
 		Registry: f.Registry.Endpoint(), CABundle: bundle, Output: lines, Report: report,
 	})
 	if err != nil {
