@@ -292,3 +292,22 @@ func TestRealPackages(t *testing.T) {
 		run(t, d, 1, []string{"is installed", "hint:"}, "plugins", "install", "@openclaw/kitchen-sink@0.3.0", "--yes")
 	})
 }
+
+// TestConfiguredPlugin installs a plugin that loads only with its
+// configuration, and whose tools depend on it.
+func TestConfiguredPlugin(t *testing.T) {
+	d := start(t)
+	run(t, d, 5, []string{"set the key first"}, "plugins", "install", fixture(t, "configured"))
+	path := filepath.Join(d.Home, "config.json")
+	if err := os.WriteFile(path, []byte(`{"plugins": {"entries": {"configured": {"config": {"key": "k"}}}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20e9, "the plugin installed with its configuration", func() bool {
+		return d.Run(t.Context(), "plugins", "install", fixture(t, "configured")).Code == 0
+	})
+	run(t, d, 3, []string{"extra"}, "tools", "call", "configured", "extra")
+	edit(t, path, `{"key": "k"}`, `{"key": "k", "more": true}`)
+	eventually(t, 20e9, "the other tool", func() bool {
+		return d.Run(t.Context(), "tools", "call", "configured", "extra").Code == 0
+	})
+}

@@ -83,6 +83,7 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 	if _, err := config.Load(config.PathFor(d.home.Dir(), tenant)); err != nil {
 		return v1.PluginDetail{}, err
 	}
+	d.catalog.readConfig(tenant) // the load check is to see the present one
 	r := install.Request{
 		Tenant: tenant, Source: plugin.Source(req.Source), Spec: req.Spec, Confirmed: req.Confirmed, Pin: req.Pin,
 		Progress: func(p install.Progress) {
