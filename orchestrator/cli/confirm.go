@@ -12,27 +12,9 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
-// warning is the plugin security model's, word for word; only the source is
-// the one at hand.
-const warning = `Security Warning:
-You are about to install an external plugin from %s: %s
-
-External plugins can:
-  - Execute arbitrary code on your system
-  - Access your configuration and secrets
-  - Make network requests on your behalf
-
-Only install plugins from sources you trust.
-
-Do you want to continue with the installation? (y/N) `
-
 // confirm shows the warning and asks. Anything but yes is no.
 func (a *app) confirm(ctx context.Context, from origin) error {
-	source := "npm"
-	if from.source == plugin.SourceArchive {
-		source = "an archive"
-	}
-	fmt.Fprintf(a.env.Stderr, warning, source, clean(from.spec))
+	fmt.Fprint(a.env.Stderr, plugin.Warning(from.source, from.spec), " ")
 	line := make(chan string, 1)
 	go func() { // a read cannot be interrupted; no answer is no
 		text, _ := bufio.NewReader(a.env.Stdin).ReadString('\n')

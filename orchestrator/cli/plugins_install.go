@@ -53,7 +53,7 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 	if err != nil {
 		return err
 	}
-	mustAsk := from.source != plugin.SourcePath && !f.yes
+	mustAsk := plugin.NeedsConfirmation(from.source) && !f.yes
 	if mustAsk && !a.env.IsTerminal(a.env.Stdin) {
 		return cannotAsk(from)
 	}

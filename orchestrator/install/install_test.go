@@ -513,24 +513,6 @@ func TestUninstallFailsBeforeTheRecord(t *testing.T) {
 	}
 }
 
-func TestWarning(t *testing.T) {
-	want, err := os.ReadFile("testdata/warning.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := Warning(plugin.SourceNPM, "some-plugin") + "\n"; got != string(want) {
-		t.Errorf("warning = %q, want the document's %q", got, want)
-	}
-	if got := Warning(plugin.SourceArchive, "a\x1b[2J\nb"); !strings.Contains(got, "from archive: a[2J b\n") {
-		t.Errorf("warning = %q", got)
-	}
-	for source, want := range map[plugin.Source]bool{plugin.SourceNPM: true, plugin.SourceArchive: true, plugin.SourcePath: false, "": true} {
-		if NeedsConfirmation(source) != want {
-			t.Errorf("NeedsConfirmation(%q) = %v, want %v", source, !want, want)
-		}
-	}
-}
-
 func TestFailedLoadTellsOfScripts(t *testing.T) {
 	failed := fault.New(fault.ErrPlugin, "load_load", "no bindings").WithHint("other").WithDetails("x")
 	told := fault.Of(withScripts(failed, []string{"native"}))

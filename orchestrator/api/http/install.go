@@ -104,7 +104,7 @@ func checkInstall(req v1.InstallRequest) error {
 		return fmt.Errorf("an install from a %s needs an upload: %w", req.Source, errdefs.ErrInvalidArgument)
 	case !isUpload && req.Upload != "":
 		return fmt.Errorf("an install from %s takes no upload: %w", req.Source, errdefs.ErrInvalidArgument)
-	case plugin.Source(req.Source) != plugin.SourcePath && !req.Confirmed:
+	case plugin.NeedsConfirmation(plugin.Source(req.Source)) && !req.Confirmed:
 		return fault.New(errdefs.ErrPermissionDenied, "confirmation_required",
 			"installing %s from %s was not confirmed", shorten(req.Spec), req.Source).
 			WithHint("show the security warning to a person and set \"confirmed\" if they agree")
