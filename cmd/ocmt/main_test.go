@@ -37,7 +37,7 @@ func serveMemory(socket string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	handler := httpapi.New(apitest.New().Parts(), httpapi.Options{Stopping: ctx.Done()})
+	handler := httpapi.New(apitest.New().Parts(), httpapi.Options{})
 	if err := httpapi.Serve(ctx, listener, handler, slog.New(slog.DiscardHandler)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

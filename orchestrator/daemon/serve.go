@@ -26,7 +26,7 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	background.Go(func() { d.watchConfigs(ctx, &background) })
 	background.Go(func() { d.verifyNowAndThen(ctx) })
 	handler := httpapi.New(httpapi.Backend{System: system{d}, Plugins: plugins{d}, Tools: tools{d}},
-		httpapi.Options{Log: d.logger, UploadDir: d.home.Run(), Stopping: ctx.Done()})
+		httpapi.Options{Log: d.logger, UploadDir: d.home.Run()})
 	d.logger.Info("serving", "socket", socket, "home", d.home.Dir(), "version", Version)
 	return httpapi.Serve(ctx, listener, handler, d.logger)
 }

@@ -31,17 +31,6 @@ func (b tools) Call(ctx context.Context, tenant, ref, tool string, req v1.CallRe
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan struct{})
-	defer close(done)
-	go func() { // a daemon that stops waits for no call
-		select {
-		case <-b.d.stopping:
-			cancel()
-		case <-done:
-		}
-	}()
 	result, err := b.d.gateway.Call(ctx, gateway.Request{
 		Key: p.Key, Tool: tool, Params: req.Params, Context: callContext(req.Context),
 		Timeout: time.Duration(req.TimeoutMillis) * time.Millisecond,

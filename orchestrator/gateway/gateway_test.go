@@ -34,7 +34,23 @@ func (p *memPeer) CallTool(ctx context.Context, call wire.ToolCall, progress fun
 	p.mu.Lock()
 	p.calls = append(p.calls, call)
 	p.mu.Unlock()
-	return p.answer(ctx, call, progress)
+	type outcome struct {
+		result wire.ToolResult
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		result, err := p.answer(ctx, call, progress)
+		done <- outcome{result, err}
+	}()
+	select {
+	case o := <-done:
+		return o.result, o.err
+	case <-ctx.Done():
+		return wire.ToolResult{}, ctx.Err()
+	case <-p.gone:
+		return wire.ToolResult{}, fmt.Errorf("the connection ended: %w", errdefs.ErrUnavailable)
+	}
 }
 
 func (p *memPeer) Cancel(id string) {

@@ -84,16 +84,12 @@ type Options struct {
 	UploadDir string
 	// MaxUpload bounds an upload, bytes; 0 is v1.MaxUploadBody.
 	MaxUpload int64
-	// Stopping, once closed, ends what would otherwise go on: followed logs
-	// and installs. It may be nil.
-	Stopping <-chan struct{}
 }
 
 // api holds what the handlers share.
 type api struct {
 	backend Backend
 	log     *slog.Logger
-	stop    <-chan struct{}
 	uploads *uploads
 }
 
@@ -110,7 +106,7 @@ func New(backend Backend, opts Options) http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", noRoute)
-	a := &api{backend: backend, log: opts.Log, stop: opts.Stopping, uploads: newUploads(opts.UploadDir, opts.MaxUpload)}
+	a := &api{backend: backend, log: opts.Log, uploads: newUploads(opts.UploadDir, opts.MaxUpload)}
 	routes := humago.New(mux, config())
 	a.systemRoutes(routes)
 	a.pluginRoutes(routes)
@@ -137,17 +133,4 @@ func config() huma.Config {
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{transformError},
 	}
-}
-
-// ending returns a context that also ends when the daemon stops.
-func (a *api) ending(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-a.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
 }

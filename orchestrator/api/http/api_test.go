@@ -58,7 +58,6 @@ func serve(t *testing.T, opts httpapi.Options) *server {
 	ctx, cancel := context.WithCancel(t.Context())
 	opts.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	opts.UploadDir = t.TempDir()
-	opts.Stopping = ctx.Done()
 	listener, err := httpapi.ListenUnix(t.Context(), s.socket, 0o600)
 	if err != nil {
 		t.Fatal(err)

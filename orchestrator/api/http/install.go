@@ -82,8 +82,6 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 	}
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		defer closePackage()
-		ctx, cancel := a.ending(ctx)
-		defer cancel()
 		_, w := humago.Unwrap(hctx)
 		events := startEvents(w)
 		detail, err := a.backend.Plugins.Install(ctx, in.Tenant, install, func(p v1.Progress) { events.send(v1.EventProgress, p) })

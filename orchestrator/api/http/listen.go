@@ -145,11 +145,13 @@ func classed(err error) error {
 	return err
 }
 
-// Serve serves handler on listener until ctx ends. It then waits a while for
-// the requests under way, and closes what is left.
+// Serve serves handler on listener until ctx ends, and the contexts of the
+// requests under way with it. It then waits a while for their answers, and
+// closes what is left.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,

@@ -163,15 +163,12 @@ func (a *api) logs(ctx context.Context, in *logsInput) (*huma.StreamResponse, er
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := a.ending(ctx)
 	lines, err := a.backend.Plugins.Logs(ctx, in.Tenant, in.ID,
 		v1.LogQuery{Follow: in.Follow, Previous: in.Previous, Tail: in.Tail, Since: in.Since})
 	if err != nil {
-		cancel()
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
-		defer cancel()
 		defer lines.Close()
 		_, w := humago.Unwrap(hctx)
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
