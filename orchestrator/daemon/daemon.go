@@ -64,10 +64,9 @@ type Daemon struct {
 	catalog    *catalog
 	supervisor *supervisor.Supervisor
 	gateway    *gateway.Gateway
-	installed  chan struct{}  // holds one once something was installed
-	stopping   chan struct{}  // closed when the daemon begins to stop
-	stop       func()         // closes stopping, once
-	undo       []func() error // run backwards by Close
+	installed  chan struct{}   // holds one once something was installed
+	stopping   <-chan struct{} // closed when the daemon begins to stop; set by Serve
+	undo       []func() error  // run backwards by Close
 
 	configuring sync.Mutex // held while a config.json is changed or put into effect
 }
@@ -89,8 +88,7 @@ func Open(ctx context.Context, opts Options) (*Daemon, error) {
 }
 
 func open(ctx context.Context, opts Options, policy supervisor.Policy) (_ *Daemon, err error) {
-	d := &Daemon{opts: opts, policy: policy, started: time.Now(), installed: make(chan struct{}, 1), stopping: make(chan struct{})}
-	d.stop = sync.OnceFunc(func() { close(d.stopping) })
+	d := &Daemon{opts: opts, policy: policy, started: time.Now(), installed: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())

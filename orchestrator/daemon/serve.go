@@ -21,8 +21,8 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	defer background.Wait()
-	defer cancel() // also when serving failed by itself
-	context.AfterFunc(ctx, d.stop)
+	defer cancel()          // also when serving failed by itself
+	d.stopping = ctx.Done() // closed before the contexts of requests, which derive from it
 	background.Go(func() { d.watchConfigs(ctx, &background) })
 	background.Go(func() { d.verifyNowAndThen(ctx) })
 	handler := httpapi.New(httpapi.Backend{System: system{d}, Plugins: plugins{d}, Tools: tools{d}},
