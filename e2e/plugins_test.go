@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/ocmt/ocmt/e2e/harness"
 )
 
 func TestPluginForms(t *testing.T) {
@@ -310,4 +312,49 @@ func TestConfiguredPlugin(t *testing.T) {
 	eventually(t, 20e9, "the other tool", func() bool {
 		return d.Run(t.Context(), "tools", "call", "configured", "extra").Code == 0
 	})
+}
+
+// TestLinkedPlugin edits a linked directory and restarts the plugin.
+func TestLinkedPlugin(t *testing.T) {
+	d := start(t)
+	dir := filepath.Join(t.TempDir(), "linked")
+	write := func(answer string) {
+		t.Helper()
+		code := "exports.tools = [{ name: 'answer', description: '', parameters: { type: 'object' }, execute: async () => " + answer + " }];"
+		for name, text := range map[string]string{"package.json": `{"name":"linked","version":"1.0.0"}`, "index.js": code} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write("1")
+	run(t, d, 2, []string{"--link needs a directory"}, "plugins", "install", "is-number@7.0.0", "--link", "--yes")
+	run(t, d, 0, nil, "plugins", "install", dir, "--link")
+	var got int
+	call(t, d, &got, "linked", "answer", `{}`)
+	write("2")
+	run(t, d, 0, []string{"running"}, "plugins", "restart", "linked")
+	if call(t, d, &got, "linked", "answer", `{}`); got != 2 {
+		t.Errorf("the answer is %d after the restart, want the edited 2", got)
+	}
+	write("(")
+	run(t, d, 5, nil, "plugins", "restart", "linked")
+	if call(t, d, &got, "linked", "answer", `{}`); got != 2 {
+		t.Errorf("the answer is %d after a restart that failed, want 2 of what runs", got)
+	}
+	sealed, err := filepath.Glob(filepath.Join(d.Home, "ocmt", "store", "*.erofs"))
+	if err != nil || len(sealed) > 1 {
+		t.Errorf("the store keeps %d payloads, want the present one alone: %v", len(sealed), err)
+	}
+	if _, err := harness.FlipByte(t.Context(), d.Home); err == nil && len(sealed) == 1 {
+		run(t, d, 1, nil, "plugins", "verify", "linked")
+		write("3")
+		run(t, d, 0, nil, "plugins", "restart", "linked")
+		if call(t, d, &got, "linked", "answer", `{}`); got != 3 {
+			t.Errorf("the answer is %d, want 3: a new installation ends the quarantine", got)
+		}
+	}
 }

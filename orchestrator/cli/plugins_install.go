@@ -19,7 +19,7 @@ import (
 
 // installFlags are the flags of install.
 type installFlags struct {
-	yes, pin, json bool
+	yes, pin, link, json bool
 }
 
 func (a *app) installCommand() *cobra.Command {
@@ -37,13 +37,14 @@ are asked; --yes skips that and nothing else. The plugin is then fetched,
 checked, sealed, and loaded once in a container without network before it
 counts as installed.`,
 		Example: `  ocmt plugins install @openclaw/kitchen-sink@0.3.0
-  ocmt plugins install ./my-plugin
+  ocmt plugins install ./my-plugin --link
   ocmt plugins install my-plugin-1.0.0.tgz --yes`,
 		Args: exactly("SPEC"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.install(cmd.Context(), args[0], f) },
 	}
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "skip the security warning and its question")
 	cmd.Flags().BoolVar(&f.pin, "pin", false, "record the exact version as what was asked for")
+	cmd.Flags().BoolVar(&f.link, "link", false, "of a directory: pack and install it again at every restart by command")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, and no progress")
 	return cmd
 }
@@ -52,6 +53,9 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 	from, err := classify(spec)
 	if err != nil {
 		return err
+	}
+	if f.link && from.source != plugin.SourcePath {
+		return fault.New(errdefs.ErrInvalidArgument, "usage", "--link needs a directory, and %s is none", spec)
 	}
 	mustAsk := plugin.NeedsConfirmation(from.source) && !f.yes
 	if mustAsk && !a.env.IsTerminal(a.env.Stdin) {
@@ -71,7 +75,7 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 		}
 	}
 	p := newProgress(a.env.Stderr, a.env.IsTerminal(a.env.Stderr), f.json)
-	detail, err := a.uploadAndInstall(ctx, c, from, f.pin, p)
+	detail, err := a.uploadAndInstall(ctx, c, from, v1.InstallRequest{Pin: f.pin, Link: f.link}, p)
 	p.finish()
 	if ctx.Err() != nil && err != nil {
 		return fault.New(context.Canceled, "cancelled", "interrupted: what was begun is undone").
@@ -88,8 +92,8 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 	return nil
 }
 
-func (a *app) uploadAndInstall(ctx context.Context, c *client.Client, from origin, pin bool, p *progress) (v1.PluginDetail, error) {
-	req := v1.InstallRequest{Spec: from.spec, Source: string(from.source), Pin: pin, Confirmed: from.source != plugin.SourcePath}
+func (a *app) uploadAndInstall(ctx context.Context, c *client.Client, from origin, req v1.InstallRequest, p *progress) (v1.PluginDetail, error) {
+	req.Spec, req.Source, req.Confirmed = from.spec, string(from.source), plugin.NeedsConfirmation(from.source)
 	if from.source != plugin.SourceNPM {
 		pack, err := from.open(ctx, func(skipped string) { p.warn(skipped) })
 		if err != nil {

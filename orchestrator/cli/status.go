@@ -8,15 +8,21 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/client"
 )
+
+// watchEvery is how often status --watch asks.
+const watchEvery = time.Second
 
 func (a *app) statusCommand() *cobra.Command {
 	var r reads
+	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the daemon and the state of the plugins",
 		Example: `  ocmt status
-  ocmt status -A --json`,
+  ocmt status -A --json
+  ocmt status --watch`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
@@ -24,19 +30,50 @@ func (a *app) statusCommand() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			status, err := c.Status(cmd.Context(), a.tenantOf(r))
-			if err != nil {
-				return err
+			if watch {
+				return a.watchStatus(cmd, c, r)
 			}
-			if r.json {
-				return a.printJSON(status)
-			}
-			return printStatus(cmd, status, r.all)
+			return a.showStatus(cmd, c, r)
 		},
 	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every second until interrupted")
 	r.addJSON(cmd)
 	r.addAll(cmd)
 	return cmd
+}
+
+func (a *app) showStatus(cmd *cobra.Command, c *client.Client, r reads) error {
+	status, err := c.Status(cmd.Context(), a.tenantOf(r))
+	if err != nil {
+		return err
+	}
+	if r.json {
+		return a.printJSON(status)
+	}
+	return printStatus(cmd, status, r.all)
+}
+
+// watchStatus shows the status again and again: on a terminal in place, else,
+// and as JSON, one after the other. An interrupt ends it without an error.
+func (a *app) watchStatus(cmd *cobra.Command, c *client.Client, r reads) error {
+	const home = "\x1b[H\x1b[2J"
+	inPlace := !r.json && a.env.IsTerminal(a.env.Stdout)
+	for tick := time.NewTicker(watchEvery); ; {
+		if inPlace {
+			fmt.Fprint(cmd.OutOrStdout(), home)
+		}
+		if err := a.showStatus(cmd, c, r); err != nil {
+			if cmd.Context().Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-cmd.Context().Done():
+			return nil
+		}
+	}
 }
 
 func printStatus(cmd *cobra.Command, s v1.Status, tenants bool) error {

@@ -91,7 +91,7 @@ func installFixture(b *testing.B, d *Daemon) {
 		b.Fatal(err)
 	}
 	d.catalog.put(p)
-	if err := (plugins{d}).firstStart(b.Context(), p.Key); err != nil {
+	if err := (plugins{d}).startInstalled(b.Context(), p.Key, false); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -11,7 +11,7 @@ func (d *Daemon) describe(p plugin.Installed) v1.Plugin {
 	out := v1.Plugin{
 		Tenant: p.Key.Tenant, ID: p.Key.ID, Name: p.Descriptor.Name, Version: p.Descriptor.Version,
 		Description: p.Descriptor.Description, Source: string(p.Source), Spec: p.Spec,
-		Enabled: d.catalog.enabled(p.Key), State: string(supervisor.StateStopped), Tools: len(p.Surface.Tools()),
+		Enabled: d.catalog.enabled(p.Key), Linked: p.Linked, State: string(supervisor.StateStopped), Tools: len(p.Surface.Tools()),
 	}
 	st, err := d.supervisor.Status(p.Key)
 	if err != nil {

@@ -85,7 +85,7 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 	}
 	d.catalog.readConfig(tenant) // the load check is to see the present one
 	r := install.Request{
-		Tenant: tenant, Source: plugin.Source(req.Source), Spec: req.Spec, Confirmed: req.Confirmed, Pin: req.Pin,
+		Tenant: tenant, Source: plugin.Source(req.Source), Spec: req.Spec, Confirmed: req.Confirmed, Pin: req.Pin, Link: req.Link, Replace: req.Replace,
 		Progress: func(p install.Progress) {
 			progress(v1.Progress{Stage: p.Step, Message: p.Message, Done: p.Done, Total: p.Total})
 		},
@@ -104,7 +104,7 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 	default:
 	}
 	progress(v1.Progress{Stage: "start", Message: "starting " + p.Key.ID})
-	err = errors.Join(noted, b.firstStart(ctx, p.Key))
+	err = errors.Join(noted, b.startInstalled(ctx, p.Key, req.Replace))
 	return d.detail(p), err
 }
 
@@ -120,14 +120,29 @@ func (d *Daemon) noteInstall(ctx context.Context, p plugin.Installed) error {
 	return nil
 }
 
-// firstStart begins to supervise a plugin and waits until it serves.
-func (b plugins) firstStart(ctx context.Context, key plugin.Key) error {
+// startInstalled begins to supervise a plugin, or replaces what runs of it, and
+// waits until it serves.
+func (b plugins) startInstalled(ctx context.Context, key plugin.Key, replaces bool) error {
 	on := b.d.catalog.enabled(key)
-	if err := b.d.supervisor.Add(ctx, key, on); err != nil || !on {
+	if err := b.d.supervisor.Add(ctx, key, on); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
+	if replaces { // what went wrong with the one before does not count any more
+		if err := b.d.supervisor.Reset(ctx, key); err != nil {
+			return err
+		}
+	}
+	if !on {
+		return nil
+	}
+	if replaces {
+		if err := b.d.supervisor.Replace(ctx, key); err != nil {
+			return err
+		}
+		defer b.d.prune(context.WithoutCancel(ctx))
+	}
 	if _, err := b.d.supervisor.Ready(ctx, key); err != nil {
 		return fmt.Errorf("plugin %s is installed, but does not run: %w", key.ID, err)
 	}
@@ -156,4 +171,12 @@ func (b plugins) Uninstall(ctx context.Context, tenant, ref string, keepState bo
 	return d.editConfig(ctx, tenant, func(e *config.Edit) error {
 		return errors.Join(e.RemoveInstall(p.Key.ID), e.RemoveEntry(p.Key.ID))
 	})
+}
+
+// prune removes payloads that nothing refers to any more, once what ran of
+// them has ended.
+func (d *Daemon) prune(ctx context.Context) {
+	if err := d.installer.Prune(ctx); err != nil {
+		d.logger.Warn("cannot remove payloads that are not needed any more", "error", err)
+	}
 }

@@ -76,6 +76,7 @@ type Request struct {
 	Upload    io.Reader
 	Confirmed bool           // a person has seen [Warning] and agreed
 	Pin       bool           // record the exact version that was installed as the spec
+	Link      bool           // of a path: note that its files are sent again at every restart
 	Replace   bool           // the same plugin may be there already: update or reinstall
 	Progress  func(Progress) // may be nil; called from several goroutines, never at once
 }
@@ -160,6 +161,7 @@ func (in *Installer) Install(ctx context.Context, req Request) (plugin.Installed
 		Key: key, Descriptor: described, Source: req.Source, Spec: req.Spec, Integrity: fetched.Integrity,
 		Payload: payload, Surface: surface, InstalledAt: time.Now().UTC(),
 	}
+	installed.Linked = req.Link && req.Source == plugin.SourcePath
 	if req.Pin && req.Source == plugin.SourceNPM {
 		installed.Spec = described.Name + "@" + described.Version
 	}

@@ -82,12 +82,15 @@ type Tool struct {
 // Installed is one installed plugin: the facts that were recorded when it was
 // installed, and nothing that changes while it runs.
 type Installed struct {
-	Key         Key        `json:"key"`
-	Descriptor  Descriptor `json:"descriptor"`
-	Source      Source     `json:"source"`
-	Spec        string     `json:"spec"` // as it was asked for
-	Integrity   string     `json:"integrity,omitempty"`
-	Payload     Payload    `json:"payload"`
-	Surface     Surface    `json:"surface"`
-	InstalledAt time.Time  `json:"installedAt"`
+	Key        Key        `json:"key"`
+	Descriptor Descriptor `json:"descriptor"`
+	Source     Source     `json:"source"`
+	Spec       string     `json:"spec"` // as it was asked for
+	// Linked says that the operator's command sends the directory again
+	// whenever it restarts the plugin.
+	Linked      bool      `json:"linked,omitempty"`
+	Integrity   string    `json:"integrity,omitempty"`
+	Payload     Payload   `json:"payload"`
+	Surface     Surface   `json:"surface"`
+	InstalledAt time.Time `json:"installedAt"`
 }

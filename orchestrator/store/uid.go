@@ -9,7 +9,9 @@ import (
 )
 
 // FirstUID is the first user id that is given out. It lies above what systems
-// give to people, services and subordinate id ranges by default.
+// give to people and services, and above the subordinate id ranges of the
+// first fourteen users by default (65,536 each from 100,000 on). Two homes on
+// one host give out the same ids.
 const FirstUID = 1 << 20
 
 // UID returns the user and group id that the plugin's containers run as. It is

@@ -55,6 +55,9 @@ type Install struct {
 	Spec   string
 	Source string // "npm", "path" or "archive", as in config.json
 	Pin    bool
+	Link   bool
+	// Replace allows to install over the same plugin.
+	Replace bool
 	// Confirmed says that a person agreed to the security warning.
 	Confirmed bool
 	// Package is the uploaded package: a tar of source "path", the file as it

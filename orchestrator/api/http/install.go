@@ -71,7 +71,7 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 	if err := checkInstall(req); err != nil {
 		return nil, err
 	}
-	install := Install{Spec: req.Spec, Source: req.Source, Pin: req.Pin, Confirmed: req.Confirmed}
+	install := Install{Spec: req.Spec, Source: req.Source, Pin: req.Pin, Link: req.Link, Replace: req.Replace, Confirmed: req.Confirmed}
 	closePackage := func() {}
 	if req.Upload != "" {
 		file, err := a.uploads.take(in.Tenant, req.Upload)
@@ -100,6 +100,8 @@ func checkInstall(req v1.InstallRequest) error {
 	switch {
 	case isUpload && req.Upload == "":
 		return fmt.Errorf("an install from a %s needs an upload: %w", req.Source, errdefs.ErrInvalidArgument)
+	case req.Link && plugin.Source(req.Source) != plugin.SourcePath:
+		return fmt.Errorf("cannot link to %s: only a directory can be linked: %w", req.Source, errdefs.ErrInvalidArgument)
 	case !isUpload && req.Upload != "":
 		return fmt.Errorf("an install from %s takes no upload: %w", req.Source, errdefs.ErrInvalidArgument)
 	case plugin.NeedsConfirmation(plugin.Source(req.Source)) && !req.Confirmed:

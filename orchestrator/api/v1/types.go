@@ -52,6 +52,7 @@ type Plugin struct {
 	Description string `json:"description,omitempty"`
 	Source      string `json:"source" enum:"npm,path,archive"`
 	Spec        string `json:"spec" doc:"what was asked for when it was installed"`
+	Linked      bool   `json:"linked,omitempty" doc:"the directory in spec is sent again at every restart by command"`
 	Enabled     bool   `json:"enabled"`
 	State       string `json:"state" doc:"the supervisor's state" example:"ready"`
 	Reason      string `json:"reason,omitempty" doc:"why it is in that state, where that is not plain"`
@@ -132,6 +133,9 @@ type InstallRequest struct {
 	Source string `json:"source" enum:"npm,path,archive"`
 	Upload string `json:"upload,omitempty" maxLength:"64" doc:"the upload's id; required of path and archive"`
 	Pin    bool   `json:"pin,omitempty" doc:"record the exact version as the spec"`
+	Link   bool   `json:"link,omitempty" doc:"of a path: its caller sends the directory again at every restart"`
+	// Replace is required when the same plugin is installed already.
+	Replace bool `json:"replace,omitempty" doc:"install over what is there of the same plugin; its state stays"`
 	// Confirmed is required of npm and archive.
 	Confirmed bool `json:"confirmed,omitempty" doc:"a person saw the security warning and said yes"`
 }
