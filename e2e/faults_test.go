@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -257,7 +258,7 @@ func TestServeRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hang := listenUnix(t)
+	hang, old := listenUnix(t), oldEngine(t)
 	for name, tc := range map[string]struct {
 		args  []string
 		env   string // DOCKER_HOST
@@ -268,6 +269,7 @@ func TestServeRefuses(t *testing.T) {
 		"a home that is a file":        {args: []string{"--home", file}, code: 4, words: []string{"cannot write", "hint:"}},
 		"no engine":                    {env: "unix:///nonexistent/docker.sock", code: 7, words: []string{"engine", "hint:"}},
 		"an engine that hangs":         {env: "unix://" + hang, code: 7, words: []string{"engine", "hint:"}},
+		"an engine that is too old":    {env: "unix://" + old, code: 1, words: []string{"1.30", "20.10"}},
 		"an engine that is none":       {args: []string{"--engine", "podman"}, code: 2, words: []string{"podman", "docker"}},
 		"a runtime that is none":       {args: []string{"--runtime", "nonesuch"}, code: 2, words: []string{"nonesuch", "runc"}},
 		"an image that is no digest":   {args: []string{"--base-image", "latest"}, code: 2, words: []string{"sha256"}},
@@ -291,6 +293,25 @@ func TestServeRefuses(t *testing.T) {
 			t.Log(text)
 		})
 	}
+}
+
+// oldEngine answers as a Docker engine of 2017 does.
+func oldEngine(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(filepath.Dir(listenUnix(t)), "old.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Api-Version", "1.30")
+		w.Header().Set("Server", "Docker/17.06.0-ce (linux)")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"ApiVersion":"1.30","Version":"17.06.0-ce"}`))
+	})}
+	go func() { _ = server.Serve(l) }() // ends with the test
+	t.Cleanup(func() { server.Close() })
+	return path
 }
 
 // listenUnix makes a socket that takes connections and never answers.

@@ -121,8 +121,9 @@ type ToolCall struct {
 	Params json.RawMessage `json:"params"`
 	// Context is the caller's.
 	Context Context `json:"context"`
-	// TimeoutMillis is what is left of the caller's deadline, ms; the host
-	// does not wait longer whatever the runner does.
+	// TimeoutMillis is when the runner gives the call up by itself, ms: a
+	// little after the caller's deadline, at which the host stops to wait
+	// and sends a Cancel.
 	TimeoutMillis int64 `json:"timeoutMs"`
 }
 

@@ -39,6 +39,10 @@ const (
 	DefaultMaxInFlight = 64                      // calls per plugin
 )
 
+// runnerGrace is how much later than the host the runner gives a call up by
+// itself, so that it is the host which says that time was up.
+const runnerGrace = 250 * time.Millisecond
+
 // noticePause is what the supervisor takes, amply, to see that a plugin has
 // ended.
 const noticePause = 5 * time.Millisecond
@@ -223,7 +227,7 @@ func newCall(ctx context.Context, req Request, params json.RawMessage) wire.Tool
 	}
 	call := wire.ToolCall{Type: "tool.call", ID: id, Tool: req.Tool, Params: params, Context: req.Context}
 	if deadline, ok := ctx.Deadline(); ok {
-		call.TimeoutMillis = max(1, time.Until(deadline).Milliseconds())
+		call.TimeoutMillis = (max(0, time.Until(deadline)) + runnerGrace).Milliseconds()
 	}
 	return call
 }

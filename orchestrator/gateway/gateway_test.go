@@ -163,7 +163,7 @@ func TestCall(t *testing.T) {
 	if diff := cmp.Diff(want, call); diff != "" {
 		t.Error(diff)
 	}
-	if left := time.Duration(call.TimeoutMillis) * time.Millisecond; left <= 20*time.Second || left > DefaultTimeout {
+	if left := time.Duration(call.TimeoutMillis) * time.Millisecond; left <= 20*time.Second || left > DefaultTimeout+runnerGrace {
 		t.Errorf("%s left for the tool, want about %s", left, DefaultTimeout)
 	}
 }
