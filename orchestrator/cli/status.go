@@ -62,10 +62,10 @@ func (a *app) watchStatus(cmd *cobra.Command, c *client.Client, r reads) error {
 		if inPlace {
 			fmt.Fprint(cmd.OutOrStdout(), home)
 		}
-		if err := a.showStatus(cmd, c, r); err != nil {
-			if cmd.Context().Err() != nil {
-				return nil
-			}
+		switch err := a.showStatus(cmd, c, r); {
+		case cmd.Context().Err() != nil:
+			return nil
+		case err != nil:
 			return err
 		}
 		select {
