@@ -62,10 +62,11 @@ func (a *app) watchStatus(cmd *cobra.Command, c *client.Client, r reads) error {
 		if inPlace {
 			fmt.Fprint(cmd.OutOrStdout(), home)
 		}
-		switch err := a.showStatus(cmd, c, r); {
-		case cmd.Context().Err() != nil:
-			return nil
-		case err != nil:
+		err := a.showStatus(cmd, c, r)
+		if cmd.Context().Err() != nil {
+			return nil //nolint:nilerr // interrupted, which is how a watch ends
+		}
+		if err != nil {
 			return err
 		}
 		select {
