@@ -108,7 +108,7 @@ func removeStale(dir *os.File, name string) error {
 	}
 	conn, err := net.DialUnix("unix", nil, address(dir, name))
 	if err == nil {
-		conn.Close()
+		_ = conn.Close() // whether somebody answers is all
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("it is in use: %w", errdefs.ErrAlreadyExists)
