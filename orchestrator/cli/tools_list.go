@@ -6,36 +6,17 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/client"
 )
 
 func (a *app) toolsListCommand() *cobra.Command {
-	var r reads
-	cmd := &cobra.Command{
+	return lists(a, &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List the tools of all plugins",
 		Example: `  ocmt tools list
   ocmt tools list --json     with the schemas of the parameters`,
-		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			tools, err := c.Tools(cmd.Context(), a.tenantOf(r))
-			if err != nil {
-				return err
-			}
-			if r.json {
-				return a.printJSON(tools)
-			}
-			return printTools(cmd, tools, r.all)
-		},
-	}
-	r.addJSON(cmd)
-	r.addAll(cmd)
-	return cmd
+	}, (*client.Client).Tools, printTools)
 }
 
 func printTools(cmd *cobra.Command, tools []v1.Tool, tenants bool) error {
