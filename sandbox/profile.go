@@ -118,8 +118,8 @@ func (s *Spec) hasTarget(path string) bool {
 // [Spec.Validate] refuses.
 func LimitsFor(role string) Limits {
 	switch role {
-	case RolePlugin, RoleCheck: // a whole core, so that starts are not throttled
-		return Limits{Memory: 256 << 20, CPUs: 1, PIDs: 64, OpenFiles: 1024, LogSize: 4 << 20}
+	case RolePlugin, RoleCheck: // what the manifest's example asks for
+		return Limits{Memory: 256 << 20, CPUs: 0.5, PIDs: 64, OpenFiles: 1024, LogSize: 4 << 20}
 	case RoleInstall: // npm resolves large trees in memory
 		return Limits{Memory: 1 << 30, CPUs: 2, PIDs: 128, OpenFiles: 4096, LogSize: 4 << 20}
 	case RoleClean:

@@ -176,9 +176,6 @@ func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress f
 	}
 	var result wire.ToolResult
 	err := in.request(ctx, subject.Tool, &call, &result)
-	if err == nil && result.ID != call.ID {
-		err = fault.New(fault.ErrPlugin, "bad_result", "plugin %s answered call %.40q instead of %q", in.plan.Key, result.ID, call.ID)
-	}
 	return result, err
 }
 

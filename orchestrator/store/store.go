@@ -75,12 +75,6 @@ func (s *Store) Plugins(ctx context.Context, tenant string) ([]plugin.Installed,
 	return s.plugins(ctx, `SELECT doc FROM plugins WHERE ?1 = '' OR tenant = ?1 ORDER BY tenant, id`, tenant)
 }
 
-// PluginsOfPackage returns the plugins of a tenant that were installed from
-// the npm package name, ordered by id.
-func (s *Store) PluginsOfPackage(ctx context.Context, tenant, name string) ([]plugin.Installed, error) {
-	return s.plugins(ctx, `SELECT doc FROM plugins WHERE tenant = ? AND package = ? ORDER BY id`, tenant, name)
-}
-
 func (s *Store) plugins(ctx context.Context, query string, args ...any) ([]plugin.Installed, error) {
 	docs, err := queryAll(ctx, s.read, func(rows *sql.Rows, doc *string) error { return rows.Scan(doc) }, query, args...)
 	if err != nil {
@@ -111,13 +105,6 @@ func decodePlugin(doc string) (plugin.Installed, error) {
 func (s *Store) DeletePlugin(ctx context.Context, key plugin.Key) error {
 	_, err := s.write.ExecContext(ctx, `DELETE FROM plugins WHERE tenant = ? AND id = ?`, key.Tenant, key.ID)
 	return classify(err, "forget plugin "+key.String())
-}
-
-// References returns the plugins, of all tenants, whose payload has the
-// digest, ordered by key. A payload without references may be deleted.
-func (s *Store) References(ctx context.Context, digest string) ([]plugin.Key, error) {
-	return queryAll(ctx, s.read, func(rows *sql.Rows, k *plugin.Key) error { return rows.Scan(&k.Tenant, &k.ID) },
-		`SELECT tenant, id FROM plugins WHERE digest = ? ORDER BY tenant, id`, digest)
 }
 
 // NextGeneration returns a number that is larger than all it returned for the
