@@ -14,9 +14,6 @@ CREATE TABLE plugins (
     PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX plugins_digest ON plugins (digest);
-CREATE INDEX plugins_package ON plugins (tenant, package);
-
 -- Generations outlive the plugin: a number is never given out twice, so that
 -- messages of an instance of a removed installation are never taken for those
 -- of a later one.
