@@ -27,6 +27,10 @@ const (
 	Cancel = "cancel" // publish: wire.Cancel
 	Ping   = "ping"   // request: wire.Ping
 	Stop   = "stop"   // request: wire.Stop
+
+	Hook     = "hook"     // request: wire.HookCall
+	Service  = "service"  // request: wire.ServiceCall
+	Resolved = "resolved" // publish: wire.Resolved
 )
 
 // Verbs from the runner to the host.
@@ -35,6 +39,9 @@ const (
 	Ready    = "ready"    // request: wire.Ready, answered by wire.Ack
 	Failed   = "failed"   // request: wire.Failed, answered by wire.Ack
 	Progress = "progress" // publish: wire.Progress
+
+	Health = "health" // publish: wire.ServiceHealth
+	Host   = "host"   // request: wire.HostCall, answered by wire.HostResult
 )
 
 const root = "ocmt.v1."

@@ -52,6 +52,11 @@ type Load struct {
 	StateDir     string          `json:"stateDir"`
 	WorkspaceDir string          `json:"workspaceDir,omitempty"`
 	AgentID      string          `json:"agentId"` // default for calls without one
+	// Env holds granted environment variables. They come here and not by the
+	// engine, which would write them to its disk.
+	Env map[string]string `json:"env,omitempty"`
+	// Host lists the host.* methods that the plugin may call.
+	Host []string `json:"host,omitempty"`
 }
 
 // Ready reports that every entry was loaded, and what was registered.

@@ -33,7 +33,9 @@ type Status struct {
 	Engine    Engine    `json:"engine"`
 	Image     string    `json:"image" doc:"digest of the base image" example:"sha256:..."`
 	Plugins   []Plugin  `json:"plugins" nullable:"false"`
-	Notes     []string  `json:"notes,omitempty" nullable:"false" doc:"what an operator should know, for example what is weaker on this host"`
+	// Pending are the requests that wait for a person.
+	Pending []Approval `json:"pending,omitempty" nullable:"false"`
+	Notes   []string   `json:"notes,omitempty" nullable:"false" doc:"what an operator should know, for example what is weaker on this host"`
 }
 
 // Engine is what runs the containers.
@@ -138,6 +140,9 @@ type InstallRequest struct {
 	Replace bool `json:"replace,omitempty" doc:"install over what is there of the same plugin; its state stays"`
 	// Confirmed is required of npm and archive.
 	Confirmed bool `json:"confirmed,omitempty" doc:"a person saw the security warning and said yes"`
+	// Accept answers the permission review beforehand; without it the stream
+	// holds an EventReview, and the install waits for its ReviewAnswer.
+	Accept string `json:"accept,omitempty" enum:"all,basic,none" doc:"answer to the permission review; absent: ask"`
 }
 
 // Progress is one step of an install.
@@ -150,9 +155,10 @@ type Progress struct {
 }
 
 // Events of an install's stream of server-sent events: any number of
-// EventProgress, then EventDone or EventError.
+// EventProgress and at most one EventReview, then EventDone or EventError.
 const (
 	EventProgress = "progress" // data: Progress
+	EventReview   = "review"   // data: Review; at most one
 	EventDone     = "done"     // data: PluginDetail
 	EventError    = "error"    // data: Error
 )
@@ -190,9 +196,21 @@ type CallRequest struct {
 	Context CallContext     `json:"context,omitzero" required:"false"`
 	// TimeoutMillis bounds the whole call.
 	TimeoutMillis int64 `json:"timeoutMs,omitempty" minimum:"0" maximum:"600000" doc:"ms; 30000 if absent"`
+	// SkipHooks leaves out before_tool_call and after_tool_call: for a host
+	// that runs them itself, with invoke.
+	SkipHooks bool `json:"skipHooks,omitempty"`
 }
+
+// Events of a call's stream of server-sent events: any number of
+// EventUpdate and EventAsk, then EventDone or EventError.
+const (
+	EventUpdate = "update" // data: the tool's interim result
+	EventAsk    = "ask"    // data: Approval; the call waits until it is resolved
+)
 
 // CallResult is what the tool returned.
 type CallResult struct {
 	Result json.RawMessage `json:"result"`
+	// Changes says what hooks changed in the parameters.
+	Changes []HookChange `json:"changes,omitempty" nullable:"false"`
 }

@@ -1,0 +1,171 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+)
+
+// System tells of the daemon.
+type System interface {
+	Version(ctx context.Context) v1.Version
+	// Status returns the state of the daemon with the plugins of tenant, or
+	// of all tenants for "".
+	Status(ctx context.Context, tenant string) (v1.Status, error)
+}
+
+// Plugins manages installed plugins. A ref is a plugin's id or its package
+// name; which one it is, the backend finds out. An unknown ref is NotFound.
+type Plugins interface {
+	// List returns the plugins of tenant, or of all tenants for "".
+	List(ctx context.Context, tenant string) ([]v1.Plugin, error)
+	Get(ctx context.Context, tenant, ref string) (v1.PluginDetail, error)
+	// Install installs a plugin; it gives up, without a trace, when ctx ends.
+	// It may call progress from any goroutine until it returns.
+	Install(ctx context.Context, tenant string, req Install, progress func(v1.Progress)) (v1.PluginDetail, error)
+	Uninstall(ctx context.Context, tenant, ref string, keepState bool) error
+	Enable(ctx context.Context, tenant, ref string) (v1.Plugin, error)
+	Disable(ctx context.Context, tenant, ref string) (v1.Plugin, error)
+	Restart(ctx context.Context, tenant, ref string) (v1.Plugin, error)
+	// Verify reads the sealed payload again; a mismatch is DataLoss.
+	Verify(ctx context.Context, tenant, ref string) (v1.Verification, error)
+	// Logs returns what the plugin printed, as text. With q.Follow the reader
+	// ends when ctx does.
+	Logs(ctx context.Context, tenant, ref string, q v1.LogQuery) (io.ReadCloser, error)
+}
+
+// Install is an install whose upload, if it has one, was found.
+type Install struct {
+	Spec   string
+	Source string // "npm", "path" or "archive", as in config.json
+	Pin    bool
+	Link   bool
+	// Replace allows to install over the same plugin.
+	Replace bool
+	// Confirmed says that a person agreed to the security warning.
+	Confirmed bool
+	// Accept is the answer to the permission review: one of v1's Accept*, or
+	// empty to ask by Review.
+	Accept string
+	// Review asks a person; it returns the answer, v1.AcceptNone when nobody
+	// answered in time. It is set when Accept is empty.
+	Review func(ctx context.Context, review v1.Review) (accept string, err error)
+	// Package is the uploaded package: a tar of source "path", the file as it
+	// is of "archive", nil of "npm". It is closed when Install returns.
+	Package io.ReadSeeker
+}
+
+// Tools lists and calls tools.
+type Tools interface {
+	// Tools returns the tools of tenant, or of all tenants for "".
+	Tools(ctx context.Context, tenant string) ([]v1.Tool, error)
+	// Call calls a tool. It gives the call up when ctx ends. watch, whose
+	// functions may be nil, is told what happens meanwhile.
+	Call(ctx context.Context, tenant, ref, tool string, req v1.CallRequest, watch CallWatch) (v1.CallResult, error)
+}
+
+// CallWatch is told of a running call; its functions must not block, and are
+// not called after the call has returned.
+type CallWatch struct {
+	Update func(update json.RawMessage)
+	Ask    func(v1.Approval) // made, and once more when it is resolved
+}
+
+// Hooks runs hooks.
+type Hooks interface {
+	// Hooks returns the hooks of tenant, or of all tenants for "", in the
+	// order of the pipeline.
+	Hooks(ctx context.Context, tenant string) ([]v1.Hook, error)
+	Emit(ctx context.Context, tenant, event string, req v1.EmitRequest, watch CallWatch) (v1.EmitResult, error)
+	// Invoke gives an event to one handler of one plugin.
+	Invoke(ctx context.Context, tenant, ref string, handler int, req v1.InvokeRequest) (v1.EmitResult, error)
+	// Snapshot returns what the tenant's plugins registered, in global order.
+	Snapshot(ctx context.Context, tenant string) (v1.Snapshot, error)
+}
+
+// Services controls background services.
+type Services interface {
+	Services(ctx context.Context, tenant string) ([]v1.Service, error)
+	// Change starts, stops or restarts a service, and returns when that is
+	// done or failed. op is "start", "stop" or "restart".
+	Change(ctx context.Context, tenant, ref, service, op string) (v1.Service, error)
+}
+
+// Permissions shows and changes what plugins may do.
+type Permissions interface {
+	Permissions(ctx context.Context, tenant, ref string) (v1.PluginPermissions, error)
+	Grant(ctx context.Context, tenant, ref string, req v1.GrantRequest) (v1.GrantResult, error)
+	Revoke(ctx context.Context, tenant, ref string, req v1.RevokeRequest) (v1.GrantResult, error)
+}
+
+// Approvals are what waits for a person.
+type Approvals interface {
+	// Approvals returns those of tenant, or of all tenants for "".
+	Approvals(ctx context.Context, tenant string) ([]v1.Approval, error)
+	// Resolve is Conflict for one that was resolved, and FailedPrecondition
+	// after its time.
+	Resolve(ctx context.Context, tenant, id, decision string) (v1.Approval, error)
+}
+
+// Events tells what happens.
+type Events interface {
+	// Events calls send for every event that q asks for, in order, until ctx
+	// ends or, without q.Follow, until there is no more.
+	Events(ctx context.Context, q v1.EventQuery, send func(v1.Event) error) error
+}
+
+// Hosts holds the agent hosts that are attached.
+type Hosts interface {
+	// Attach registers a host until ctx ends, when it takes no more calls.
+	// send delivers a message to it and may be called from several goroutines;
+	// the returned function takes the host's answers.
+	Attach(ctx context.Context, tenant string, hello v1.HostMessage, send func(v1.HostMessage) error) (answer func(v1.HostMessage), err error)
+}
+
+
+
+// Backend is what the API is in front of.
+type Backend struct {
+	System      System
+	Plugins     Plugins
+	Tools       Tools
+	Hooks       Hooks
+	Services    Services
+	Permissions Permissions
+	Approvals   Approvals
+	Events      Events
+	Hosts       Hosts
+}
+
+// Access is what a caller may do.
+type Access string
+
+// The kinds of access. Each operation says which it needs.
+const (
+	AccessAdmin Access = "admin" // everything, of every tenant
+	AccessCall  Access = "call"  // read and call, of one tenant
+)
+
+// Caller is who made a request.
+type Caller struct {
+	// Actor names it in the audit log: "uid:1000" of a unix socket.
+	Actor  string
+	Access Access
+	Tenant string // the only one, of AccessCall
+}
+
+type callerKey struct{}
+
+// WithCaller returns a context that carries c.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerOf returns who made the request; the zero Caller, who may do nothing,
+// if ctx is of none.
+func CallerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
