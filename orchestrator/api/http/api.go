@@ -9,9 +9,6 @@
 package httpapi
 
 import (
-	"context"
-	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"

@@ -124,8 +124,6 @@ type Hosts interface {
 	Attach(ctx context.Context, tenant string, hello v1.HostMessage, send func(v1.HostMessage) error) (answer func(v1.HostMessage), err error)
 }
 
-
-
 // Backend is what the API is in front of.
 type Backend struct {
 	System      System
