@@ -14,7 +14,12 @@ func TestSubjects(t *testing.T) {
 	const base = "ocmt.v1.default.=40a=2Fb=2Ec.12"
 	tests := []struct{ name, got, want string }{
 		{"in", In(id, Tool), base + ".in.tool"},
+		{"hook", In(id, Hook), base + ".in.hook"},
+		{"service", In(id, Service), base + ".in.service"},
+		{"resolved", In(id, Resolved), base + ".in.resolved"},
 		{"out", Out(id, Hello), base + ".out.hello"},
+		{"health", Out(id, Health), base + ".out.health"},
+		{"host", Out(id, Host), base + ".out.host"},
 		{"reply", Reply(id, 35), base + ".reply.z"},
 		{"host inbox", HostInbox(id), base + ".reply"},
 		{"runner inbox", RunnerInbox(id), base + ".in.reply"},

@@ -52,6 +52,35 @@ func TestDecodeRefuses(t *testing.T) {
 		{"error without code", `{"type":"tool.result","id":"1","error":{}}`, new(ToolResult), invalid, "no code"},
 		{"progress without id", `{"type":"progress"}`, new(Progress), invalid, "no id"},
 		{"cancel without id", `{"type":"cancel"}`, new(Cancel), invalid, "no id"},
+		{"negative handler", `{"type":"hook.call","id":"1","handler":-1}`, new(HookCall), invalid, "handler is -1"},
+		{"handler out of bounds", `{"type":"hook.call","id":"1","handler":1024}`, new(HookCall), invalid, "handler is 1024"},
+		{"handler of another kind", `{"type":"hook.call","id":"1","handler":1.5}`, new(HookCall), invalid, "handler"},
+		{"hook without id", `{"type":"hook.call"}`, new(HookCall), invalid, "no id"},
+		{"hook result without id", `{"type":"hook.result","result":null}`, new(HookResult), invalid, "no id"},
+		{"hook result and error", `{"type":"hook.result","id":"1","result":null,"error":{"code":"threw"}}`, new(HookResult), invalid, "error and a result"},
+		{"hook payload and error", `{"type":"hook.result","id":"1","payload":{},"error":{"code":"threw"}}`, new(HookResult), invalid, "error and a result"},
+		{"hook block and error", `{"type":"hook.result","id":"1","block":{},"error":{"code":"threw"}}`, new(HookResult), invalid, "error and a result"},
+		{"hook error without code", `{"type":"hook.result","id":"1","error":{}}`, new(HookResult), invalid, "no code"},
+		{"hook block of another kind", `{"type":"hook.result","id":"1","block":true}`, new(HookResult), invalid, "block"},
+		{"hook reason too long", `{"type":"hook.result","id":"1","block":{"reason":"` + strings.Repeat("x", MaxReason+1) + `"}}`, new(HookResult), invalid, "4097 bytes"},
+		{"hook result too large", `{"type":"hook.result","id":"1","result":"` + strings.Repeat("x", MaxSize) + `"}`, new(HookResult), invalid, "at most 4194304"},
+		{"service op", `{"type":"service.call","id":"1","service":"a","op":"restart"}`, new(ServiceCall), invalid, `"restart"`},
+		{"service without name", `{"type":"service.call","id":"1","op":"start"}`, new(ServiceCall), invalid, "names no service"},
+		{"service without id", `{"type":"service.call","service":"a","op":"start"}`, new(ServiceCall), invalid, "no id"},
+		{"service result without id", `{"type":"service.result"}`, new(ServiceResult), invalid, "no id"},
+		{"service error without code", `{"type":"service.result","id":"1","error":{"message":"x"}}`, new(ServiceResult), invalid, "no code"},
+		{"service result too large", `{"type":"service.result","id":"1","x":"` + strings.Repeat("x", MaxFailSize) + `"}`, new(ServiceResult), invalid, "at most 65536"},
+		{"health without name", `{"type":"service.health","failed":true}`, new(ServiceHealth), invalid, "names no service"},
+		{"health reason too long", `{"type":"service.health","service":"a","reason":"` + strings.Repeat("x", MaxReason+1) + `"}`, new(ServiceHealth), invalid, "4097 bytes"},
+		{"health too large", `{"type":"service.health","service":"` + strings.Repeat("x", maxHealthSize) + `"}`, new(ServiceHealth), invalid, "at most 28672"},
+		{"decision", `{"type":"approval.resolved","id":"1","decision":"maybe"}`, new(Resolved), invalid, `"maybe"`},
+		{"resolved without id", `{"type":"approval.resolved","decision":"deny"}`, new(Resolved), invalid, "no id"},
+		{"host call without method", `{"type":"host.call","id":"1"}`, new(HostCall), invalid, "no method"},
+		{"host call without id", `{"type":"host.call","method":"host.log"}`, new(HostCall), invalid, "no id"},
+		{"host call too large", `{"type":"host.call","id":"1","method":"host.log","params":"` + strings.Repeat("x", MaxFailSize) + `"}`, new(HostCall), invalid, "at most 65536"},
+		{"neither host result nor error", `{"type":"host.result","id":"1"}`, new(HostResult), invalid, "exactly one"},
+		{"host result and error", `{"type":"host.result","id":"1","result":1,"error":{"code":"no_host"}}`, new(HostResult), invalid, "exactly one"},
+		{"host error without code", `{"type":"host.result","id":"1","error":{}}`, new(HostResult), invalid, "no code"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -78,6 +107,25 @@ func TestDecodeAccepts(t *testing.T) {
 	}
 }
 
+// TestReasonFits sends the longest reasons that there are, of bytes that JSON
+// writes with six.
+func TestReasonFits(t *testing.T) {
+	t.Parallel()
+	reason := strings.Repeat("\x01", MaxReason)
+	for _, msg := range []Message{
+		&ServiceHealth{Service: "poller", Failed: true, Reason: reason},
+		&HookResult{ID: "1", Block: &Block{Reason: reason}},
+	} {
+		data, err := Encode(msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Decode(data, msg); err != nil {
+			t.Errorf("of %d bytes: %v", len(data), err)
+		}
+	}
+}
+
 func TestEncodeRefuses(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -88,6 +136,9 @@ func TestEncodeRefuses(t *testing.T) {
 		{"invalid JSON", &ToolCall{ID: "1", Params: json.RawMessage("{")}},
 		{"too large", &Stop{Reason: strings.Repeat("x", MaxSmallSize)}},
 		{"mode", &Load{}},
+		{"service without name", &ServiceCall{ID: "1", Op: ServiceStop}},
+		{"decision", &Resolved{ID: "1"}},
+		{"reason", &ServiceHealth{Service: "a", Reason: strings.Repeat("x", MaxReason+1)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

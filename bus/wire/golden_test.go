@@ -19,8 +19,11 @@ type golden struct {
 	empty func() Message
 }
 
-// goldens holds one message of every type; ToolResult has two forms.
-func goldens() []golden {
+// goldens holds one message of every type, and more where it has several
+// forms.
+func goldens() []golden { return append(lifeGoldens(), handlerGoldens()...) }
+
+func lifeGoldens() []golden {
 	return []golden{
 		{"hello", &Hello{Wire: []int{1}, Runner: "1.0.0", Node: "24.21.0", PID: 7}, func() Message { return new(Hello) }},
 		{"load", load(), func() Message { return new(Load) }},
@@ -34,21 +37,64 @@ func goldens() []golden {
 		}, func() Message { return new(Failed) }},
 		{"tool.call", call(), func() Message { return new(ToolCall) }},
 		{"tool.result", &ToolResult{
-			ID:     "01JZ0000000000000000000001",
+			ID:     callID,
 			Result: json.RawMessage(`{"content":[{"type":"text","text":"5 < 6 & \"größer\""}]}`),
 		}, func() Message { return new(ToolResult) }},
 		{"tool.result-error", &ToolResult{
-			ID:    "01JZ0000000000000000000001",
+			ID:    callID,
 			Error: &Error{Code: CodeThrew, Message: "no such city", Name: "Error", Stack: "Error: no such city\n    at execute"},
 		}, func() Message { return new(ToolResult) }},
-		{"progress", &Progress{ID: "01JZ0000000000000000000001", Update: json.RawMessage(`{"percent":50}`)},
+		{"progress", &Progress{ID: callID, Update: json.RawMessage(`{"percent":50}`)},
 			func() Message { return new(Progress) }},
-		{"cancel", &Cancel{ID: "01JZ0000000000000000000001"}, func() Message { return new(Cancel) }},
+		{"cancel", &Cancel{ID: callID}, func() Message { return new(Cancel) }},
 		{"ping", &Ping{}, func() Message { return new(Ping) }},
 		{"pong", &Pong{RSS: 52428800}, func() Message { return new(Pong) }},
-		{"stop", &Stop{Reason: "disabled"}, func() Message { return new(Stop) }},
+		{"stop", &Stop{Reason: "disabled", GraceMillis: 10000}, func() Message { return new(Stop) }},
 		{"stopped", &Stopped{}, func() Message { return new(Stopped) }},
 		{"ack", &Ack{}, func() Message { return new(Ack) }},
+	}
+}
+
+const callID = "01JZ0000000000000000000001"
+
+// handlerGoldens are the messages of hooks, services and host calls.
+func handlerGoldens() []golden {
+	failure := &Error{Code: CodeThrew, Message: "no such city", Name: "Error", Stack: "Error: no such city\n    at handler"}
+	hookResult := func() Message { return new(HookResult) }
+	hostResult := func() Message { return new(HostResult) }
+	return []golden{
+		{"hook.call", &HookCall{
+			ID: callID, Handler: 1, Event: "before_tool_call",
+			Payload: json.RawMessage(`{"toolName":"exec","params":{"command":"ls"}}`),
+			Context: call().Context, TimeoutMillis: 15000,
+		}, func() Message { return new(HookCall) }},
+		{"hook.call-sync", &HookCall{
+			ID: callID, Handler: 2, Event: "tool_result_persist",
+			Payload: json.RawMessage(`{"message":{"role":"toolResult"}}`), Context: Context{AgentID: "main"}, Sync: true,
+		}, func() Message { return new(HookCall) }},
+		{"hook.result", &HookResult{ID: callID, Result: json.RawMessage(`{"params":{"command":"ls -l"}}`)}, hookResult},
+		{"hook.result-payload", &HookResult{
+			ID: callID, Result: json.RawMessage(`null`), Payload: json.RawMessage(`{"text":"größer"}`),
+		}, hookResult},
+		{"hook.result-block", &HookResult{
+			ID: callID, Result: json.RawMessage(`null`), Block: &Block{Reason: "not <today>"},
+		}, hookResult},
+		{"hook.result-error", &HookResult{ID: callID, Error: failure}, hookResult},
+		{"service.call", &ServiceCall{ID: callID, Service: "poller", Op: ServiceStart, TimeoutMillis: 30000},
+			func() Message { return new(ServiceCall) }},
+		{"service.result", &ServiceResult{ID: callID}, func() Message { return new(ServiceResult) }},
+		{"service.result-error", &ServiceResult{ID: callID, Error: failure}, func() Message { return new(ServiceResult) }},
+		{"service.health", &ServiceHealth{Service: "poller", Failed: true, Reason: "the upstream is gone"},
+			func() Message { return new(ServiceHealth) }},
+		{"service.health-clear", &ServiceHealth{Service: "poller"}, func() Message { return new(ServiceHealth) }},
+		{"approval.resolved", &Resolved{ID: callID, Decision: DecisionAllowOnce}, func() Message { return new(Resolved) }},
+		{"host.call", &HostCall{
+			ID: "h1", Method: HostEmit, Params: json.RawMessage(`{"event":"tick","payload":{"n":1},"scope":"operator.read"}`),
+		}, func() Message { return new(HostCall) }},
+		{"host.result", &HostResult{ID: "h1", Result: json.RawMessage(`null`)}, hostResult},
+		{"host.result-error", &HostResult{
+			ID: "h1", Error: &Error{Code: CodeNotGranted, Message: "host.emit is not granted"},
+		}, hostResult},
 	}
 }
 
@@ -74,7 +120,7 @@ func ready() *Ready {
 			},
 			{
 				Kind: "hook", Name: "before_tool_call", Entry: 0, Form: "register",
-				Spec: json.RawMessage(`{"event":"before_tool_call","priority":10,"timeoutMs":5000}`),
+				Spec: json.RawMessage(`{"event":"before_tool_call","priority":10,"timeoutMs":5000,"registrar":"on","matcher":["exec"]}`),
 			},
 			{Kind: "service", Name: "poller", Entry: 0, Form: "register", Spec: json.RawMessage(`{}`)},
 		},
@@ -85,7 +131,7 @@ func ready() *Ready {
 
 func call() *ToolCall {
 	return &ToolCall{
-		ID: "01JZ0000000000000000000001", Tool: "get_weather",
+		ID: callID, Tool: "get_weather",
 		Params: json.RawMessage(`{"city":"Zürich"}`),
 		Context: Context{
 			AgentID: "main", SessionKey: "agent:main:main", SessionID: "s1", RunID: "r1",

@@ -39,10 +39,12 @@ type HookCall struct {
 type HookResult struct {
 	Type string `json:"type"` // "hook.result"
 	ID   string `json:"id"`
-	// Result is what the handler returned; null when it returned nothing.
+	// Result is what the handler returned; null when it returned nothing. Of a
+	// handler of registerHook that returned nothing it is {"messages": [...]}
+	// when it pushed some onto its event.
 	Result json.RawMessage `json:"result,omitempty"`
-	// Payload is the payload after the handler of the export form, if it
-	// changed it; absent otherwise.
+	// Payload is the payload after a handler of the export form or of
+	// registerHook, if it changed it; absent otherwise.
 	Payload json.RawMessage `json:"payload,omitempty"`
 	// Block is set by a handler of the export form that threw a BlockError or
 	// returned {block}.
@@ -58,6 +60,10 @@ type Block struct {
 // MaxReason bounds the reasons that people are shown, bytes.
 const MaxReason = 4 << 10
 
+// maxHealthSize bounds a [ServiceHealth], bytes: JSON may take six for one of
+// the reason.
+const maxHealthSize = 6*MaxReason + MaxSmallSize
+
 // Operations of a [ServiceCall].
 const (
 	ServiceStart = "start"
@@ -67,6 +73,12 @@ const (
 // ServiceCall starts or stops one service; the answer is a [ServiceResult].
 // The runner calls stop() at most once per start, and a start for a service
 // that runs, or a stop for one that does not, does nothing.
+//
+// A start() that has not returned in time is answered with [CodeTimedOut] and
+// goes on. When it returns after all, stop() is called, unless another start
+// came meanwhile, which waits for the same start(). A service whose start() is
+// its loop, and never returns, is thus reported as timed out, and runs until
+// it is told to stop.
 type ServiceCall struct {
 	Type    string `json:"type"` // "service.call"
 	ID      string `json:"id"`
@@ -98,15 +110,23 @@ type Resolved struct {
 	Type string `json:"type"` // "approval.resolved"
 	// ID is the HookCall's.
 	ID string `json:"id"`
-	// Decision is "allow-once", "allow-always", "deny", "timeout" or
-	// "cancelled", as in OpenClaw.
+	// Decision is one of the Decision constants.
 	Decision string `json:"decision"`
 }
+
+// Decisions on an approval, OpenClaw's.
+const (
+	DecisionAllowOnce   = "allow-once"
+	DecisionAllowAlways = "allow-always"
+	DecisionDeny        = "deny"
+	DecisionTimeout     = "timeout"
+	DecisionCancelled   = "cancelled"
+)
 
 // Methods of a [HostCall].
 const (
 	HostLog  = "host.log"  // params: {"level","message"}; always allowed
-	HostEmit = "host.emit" // params: {"event","payload"}: gatewayEvents.emit
+	HostEmit = "host.emit" // params: {"event","payload","scope"}: gatewayEvents.emit; scope may be absent
 )
 
 // HostCall asks the host for something, a request; the answer is a
@@ -139,7 +159,7 @@ func (m *HookCall) meta() meta      { return meta{&m.Type, TypeHookCall, MaxSize
 func (m *HookResult) meta() meta    { return meta{&m.Type, TypeHookResult, MaxSize} }
 func (m *ServiceCall) meta() meta   { return meta{&m.Type, TypeServiceCall, MaxSmallSize} }
 func (m *ServiceResult) meta() meta { return meta{&m.Type, TypeServiceResult, MaxFailSize} }
-func (m *ServiceHealth) meta() meta { return meta{&m.Type, TypeServiceHealth, 2 * MaxReason} }
+func (m *ServiceHealth) meta() meta { return meta{&m.Type, TypeServiceHealth, maxHealthSize} }
 func (m *Resolved) meta() meta      { return meta{&m.Type, TypeResolved, MaxSmallSize} }
 func (m *HostCall) meta() meta      { return meta{&m.Type, TypeHostCall, MaxFailSize} }
 func (m *HostResult) meta() meta    { return meta{&m.Type, TypeHostResult, MaxFailSize} }
@@ -155,18 +175,20 @@ func (m *HookResult) check() error {
 	if m.Error != nil && (m.Result != nil || m.Payload != nil || m.Block != nil) {
 		return errors.New("it holds an error and a result")
 	}
-	if m.Error != nil && m.Error.Code == "" {
-		return errors.New("error has no code")
+	if m.Block != nil {
+		if err := checkReason(m.Block.Reason); err != nil {
+			return err
+		}
 	}
-	if m.Block != nil && len(m.Block.Reason) > MaxReason {
-		return fmt.Errorf("the reason has %d bytes, at most %d are allowed", len(m.Block.Reason), MaxReason)
-	}
-	return checkID(m.ID)
+	return checkOutcome(m.ID, m.Error)
 }
 
 func (m *ServiceCall) check() error {
 	if m.Op != ServiceStart && m.Op != ServiceStop {
 		return fmt.Errorf("op is %.64q", m.Op)
+	}
+	if m.Service == "" {
+		return errors.New("it names no service")
 	}
 	return checkID(m.ID)
 }
@@ -177,11 +199,24 @@ func (m *ServiceHealth) check() error {
 	if m.Service == "" {
 		return errors.New("it names no service")
 	}
-	return nil
+	return checkReason(m.Reason)
 }
 
-func (m *Resolved) check() error { return checkID(m.ID) }
-func (m *HostCall) check() error { return checkID(m.ID) }
+func (m *Resolved) check() error {
+	switch m.Decision {
+	case DecisionAllowOnce, DecisionAllowAlways, DecisionDeny, DecisionTimeout, DecisionCancelled:
+		return checkID(m.ID)
+	default:
+		return fmt.Errorf("decision is %.64q", m.Decision)
+	}
+}
+
+func (m *HostCall) check() error {
+	if m.Method == "" {
+		return errors.New("it names no method")
+	}
+	return checkID(m.ID)
+}
 
 func (m *HostResult) check() error {
 	if (m.Result == nil) == (m.Error == nil) {
@@ -195,4 +230,11 @@ func checkOutcome(id string, e *Error) error {
 		return errors.New("error has no code")
 	}
 	return checkID(id)
+}
+
+func checkReason(reason string) error {
+	if len(reason) > MaxReason {
+		return fmt.Errorf("the reason has %d bytes, at most %d are allowed", len(reason), MaxReason)
+	}
+	return nil
 }

@@ -87,9 +87,8 @@ type Registration struct {
 	// Form is "export" for the document's exports, "register" for
 	// register(api).
 	Form string `json:"form"`
-	// Spec holds the serialisable rest. Of a tool: label, description,
-	// parameters (JSON Schema), optional. Of a hook: event, priority,
-	// timeoutMs.
+	// Spec holds the serialisable rest, of tools a [ToolSpec], of hooks a
+	// [HookSpec].
 	Spec json.RawMessage `json:"spec"`
 }
 
@@ -99,6 +98,32 @@ type ToolSpec struct {
 	Description string          `json:"description"`
 	Parameters  json.RawMessage `json:"parameters"`
 	Optional    bool            `json:"optional,omitempty"`
+}
+
+// Values of [HookSpec.Registrar].
+const (
+	RegistrarOn     = "on"           // api.on
+	RegistrarHook   = "registerHook" // api.registerHook
+	RegistrarExport = "export"       // the document's export const hooks
+)
+
+// HookSpec is Registration.Spec of kind "hook".
+type HookSpec struct {
+	Event string `json:"event"`
+	// Priority is 0 if the plugin gave none; higher runs first.
+	Priority float64 `json:"priority"`
+	// TimeoutMillis is what the plugin asks for, ms; absent without a wish.
+	TimeoutMillis float64 `json:"timeoutMs,omitempty"`
+	Registrar     string  `json:"registrar"`
+	// Matcher lists the tools, in lower case, for which a handler of
+	// before_tool_call or after_tool_call is called; empty means every tool.
+	// The runner keeps to it; a host that does too saves the message.
+	Matcher []string `json:"matcher,omitempty"`
+	// EligibleTriggers and EligibleDispatchKinds restrict before_agent_reply
+	// and reply_dispatch to events that carry such a trigger or dispatchKind,
+	// or none. The runner keeps to them.
+	EligibleTriggers      []string `json:"eligibleTriggers,omitempty"`
+	EligibleDispatchKinds []string `json:"eligibleDispatchKinds,omitempty"`
 }
 
 // Diagnostic is something the author or the operator should know.
@@ -171,6 +196,9 @@ type Pong struct {
 type Stop struct {
 	Type   string `json:"type"` // "stop"
 	Reason string `json:"reason"`
+	// GraceMillis is how long the host waits before it ends the container,
+	// ms. The runner keeps its clean-up within it; absent is 10 s.
+	GraceMillis int64 `json:"graceMs,omitempty"`
 }
 
 // Stopped answers a Stop, just before the runner exits.
