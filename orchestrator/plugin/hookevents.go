@@ -67,9 +67,15 @@ func (e HookEvent) Sensitive() bool {
 	return e.Conversation || e.Prompt || len(e.Rights) > 1
 }
 
+// claimTimeout is for handlers that answer instead of the agent, which may
+// ask a model. OpenClaw sets them no time at all.
+const claimTimeout = 2 * time.Minute
+
 // eventTable is OpenClaw 2026.9.6's hook table (src/plugins/hook-types.ts and
-// docs/plugins/hooks), with before_agent_start of OCMT's time. A zero timeout
-// is DefaultHookTimeout.
+// docs/plugins/hooks), with before_agent_start of OCMT's time and those of
+// OpenClaw's internal events (docs/automation/hooks) that the rule of
+// [HookEventOf] would get wrong. A zero timeout is DefaultHookTimeout; where
+// OpenClaw has none, it is that too, and of claims claimTimeout.
 var eventTable = map[string]HookEvent{
 	"before_model_resolve":          {Kind: HookModify, Conversation: true},
 	"agent_turn_prepare":            {Kind: HookModify, Conversation: true, Prompt: true},
@@ -77,7 +83,7 @@ var eventTable = map[string]HookEvent{
 	"before_agent_start":            {Kind: HookModify, Conversation: true, Prompt: true},
 	"heartbeat_prompt_contribution": {Kind: HookModify, Prompt: true},
 	"before_agent_run":              {Kind: HookGate, FailClosed: true, Conversation: true},
-	"before_agent_reply":            {Kind: HookClaim, Conversation: true},
+	"before_agent_reply":            {Kind: HookClaim, Timeout: claimTimeout, Conversation: true},
 	"before_agent_finalize":         {Kind: HookModify, Conversation: true},
 	"agent_end":                     {Kind: HookObserve, Timeout: 30 * time.Second, Conversation: true},
 	"model_call_started":            {Kind: HookObserve},
@@ -89,16 +95,16 @@ var eventTable = map[string]HookEvent{
 	"resolve_exec_env":              {Kind: HookModify},
 	"tool_result_persist":           {Kind: HookModify, Sync: true},
 	"before_message_write":          {Kind: HookGate, Sync: true},
-	"inbound_claim":                 {Kind: HookClaim},
+	"inbound_claim":                 {Kind: HookClaim, Timeout: claimTimeout},
 	"channel_pairing_requested":     {Kind: HookObserve, Timeout: 2 * time.Second},
 	"message_received":              {Kind: HookObserve},
 	"message_sending":               {Kind: HookGate},
 	"reply_payload_sending":         {Kind: HookGate},
 	"message_sent":                  {Kind: HookObserve},
-	"before_dispatch":               {Kind: HookClaim},
-	"reply_dispatch":                {Kind: HookClaim},
+	"before_dispatch":               {Kind: HookClaim, Timeout: claimTimeout},
+	"reply_dispatch":                {Kind: HookClaim, Timeout: MaxHookTimeout}, // a whole agent's turn
 	"session_start":                 {Kind: HookObserve},
-	"session_end":                   {Kind: HookObserve, Timeout: 2 * time.Second},
+	"session_end":                   {Kind: HookObserve}, // at a shutdown its emitter gives all of them 2 s
 	"before_compaction":             {Kind: HookObserve, Timeout: 30 * time.Second},
 	"after_compaction":              {Kind: HookObserve, Timeout: 30 * time.Second},
 	"before_reset":                  {Kind: HookObserve},
@@ -114,12 +120,16 @@ var eventTable = map[string]HookEvent{
 	"skill_proposal_evaluate":       {Kind: HookEvaluate, Timeout: 120 * time.Second},
 	"skill_proposal_changed":        {Kind: HookObserve, Timeout: 30 * time.Second},
 	"skill_changed":                 {Kind: HookObserve, Timeout: 30 * time.Second},
+
+	"session:compact:before": {Kind: HookObserve},
+	"agent:bootstrap":        {Kind: HookModify, Conversation: true, Prompt: true},
 }
 
 // HookEventOf returns what is known of an event. Names with a colon are the
-// document's own and OpenClaw's internal ones: "x:before" may modify and
-// block and fails closed, the others observe. False means that no host emits
-// an event of that name; such a hook is never called.
+// document's own and OpenClaw's internal ones: what is not in the table may
+// modify and block and fails closed if it is "x:before", and else observes.
+// False means that no host emits an event of that name; such a hook is never
+// called.
 func HookEventOf(name string) (HookEvent, bool) {
 	e, ok := eventTable[name]
 	switch {
