@@ -91,7 +91,8 @@ type Engine interface {
 	List(ctx context.Context, match map[string]string) ([]Container, error)
 
 	// Logs writes the container's output to w, oldest first, and returns at
-	// its end, or with opts.Follow when the container has ended. A container
+	// its end, or with opts.Follow when the container has ended: as it was
+	// printed, or with opts.JSON as a [LogLine] per line and Write. A container
 	// that was never started has no output, followed or not. NotFound for an
 	// unknown id.
 	Logs(ctx context.Context, id string, opts LogOptions, w io.Writer) error
@@ -225,8 +226,8 @@ type Exit struct {
 
 // LogOptions selects output.
 type LogOptions struct {
-	Follow     bool
-	Since      time.Time // zero: from the beginning
-	Tail       int       // last lines; 0: all
-	Timestamps bool      // put an RFC 3339 time before every line
+	Follow bool
+	Since  time.Time // zero: from the beginning
+	Tail   int       // last lines; 0: all
+	JSON   bool      // every line as a LogLine in JSON
 }

@@ -152,10 +152,12 @@ func (m *Mount) validateSource(p *problems) {
 
 // holdsEngineSocket says that a part of path is named as an engine's socket.
 func holdsEngineSocket(path string) bool {
-	return slices.ContainsFunc(strings.Split(path, "/"), func(part string) bool {
-		return slices.Contains(engineSockets, part)
-	})
+	return slices.ContainsFunc(strings.Split(path, "/"), IsEngineSocket)
 }
+
+// IsEngineSocket says that a file of that name, without its directory, would be
+// taken for a container engine's socket, which gives away the host.
+func IsEngineSocket(name string) bool { return slices.Contains(engineSockets, name) }
 
 func (l *Limits) validate(p *problems) {
 	bound := func(name string, got, low, high int64) {

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,10 @@ const drain = 5 * time.Second
 var errDrained = errors.New("the container has ended")
 
 // Logs copies both output streams to w, in the engine's order.
+//
+// With options.JSON it relies on what the engine does since it has timestamps:
+// one frame per message of its log, each with the time before it, and a line
+// that is longer than a message in several.
 func (e *Engine) Logs(ctx context.Context, id string, options sandbox.LogOptions, w io.Writer) error {
 	c, err := e.find(ctx, id)
 	if err != nil || timeOf(c.State.StartedAt).IsZero() {
@@ -49,13 +54,40 @@ func (e *Engine) Logs(ctx context.Context, id string, options sandbox.LogOptions
 		return n, err
 	})
 	sink := &sink{w: w}
-	if _, err = stdcopy.StdCopy(sink, sink, source); sink.err != nil {
+	if err = copyLogs(sink, source, options.JSON); sink.err != nil {
 		return fmt.Errorf("cannot write the output of container %s: %w", id, sink.err)
 	}
 	if errors.Is(context.Cause(ctx), errDrained) {
 		return nil
 	}
 	return e.fail(ctx, what, err)
+}
+
+// copyLogs takes the engine's stream apart. What is left of a line when it
+// ends is written too, whatever ended it.
+func copyLogs(w io.Writer, source io.Reader, structured bool) error {
+	if !structured {
+		_, err := stdcopy.StdCopy(w, w, source)
+		return err
+	}
+	stdout, stderr := frames{sandbox.NewLogEncoder(w, sandbox.Stdout)}, frames{sandbox.NewLogEncoder(w, sandbox.Stderr)}
+	_, err := stdcopy.StdCopy(stdout, stderr, source)
+	return errors.Join(err, stdout.Flush(), stderr.Flush())
+}
+
+// frames takes the time off the beginning of every frame.
+type frames struct{ *sandbox.LogEncoder }
+
+func (f frames) Write(p []byte) (int, error) {
+	stamp, text, _ := bytes.Cut(p, []byte(" "))
+	at, err := time.Parse(time.RFC3339Nano, string(stamp))
+	if err != nil {
+		return 0, fmt.Errorf("the engine sent output without its time: %w", err)
+	}
+	if err := f.Add(at, text); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // endFollow ends a stream that the engine does not end by itself.
@@ -73,7 +105,7 @@ func (e *Engine) endFollow(ctx context.Context, cancel context.CancelCauseFunc, 
 func logsOptions(options sandbox.LogOptions) container.LogsOptions {
 	out := container.LogsOptions{
 		ShowStdout: true, ShowStderr: true,
-		Follow: options.Follow, Timestamps: options.Timestamps, Tail: "all",
+		Follow: options.Follow, Timestamps: options.JSON, Tail: "all",
 	}
 	if options.Tail > 0 {
 		out.Tail = strconv.Itoa(options.Tail)

@@ -37,8 +37,9 @@ const OOM = -1
 type Options struct {
 	// Run is the workload. Its context ends with SIGTERM; what it returns is
 	// the exit code. A workload that goes on after SIGKILL is a zombie: its
-	// container has ended, and its output goes nowhere. A nil Run waits for
-	// SIGTERM and returns 0.
+	// container has ended, and its output goes nowhere. out is its standard
+	// output, and by a method Stderr() io.Writer its standard error. A nil Run
+	// waits for SIGTERM and returns 0.
 	Run func(ctx context.Context, spec sandbox.Spec, out io.Writer) int
 
 	// Images are the configuration digests that the engine holds from the

@@ -3,6 +3,7 @@ package fake
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -25,23 +26,34 @@ type log struct {
 }
 
 type line struct {
-	at   time.Time
-	text []byte // with its new line, unless it is unfinished
+	at     time.Time
+	stream string
+	text   []byte // with its new line, unless it is unfinished
 }
 
 func newLog(limit int64) *log {
 	return &log{limit: limit, changed: make(chan struct{})}
 }
 
-// Write never fails: the output of a container that has ended goes nowhere.
-func (l *log) Write(p []byte) (int, error) {
+// Write writes to standard output.
+func (l *log) Write(p []byte) (int, error) { return l.add(sandbox.Stdout, p) }
+
+// Stderr returns the writer to standard error; see [Options].
+func (l *log) Stderr() io.Writer { return stderr{l} }
+
+type stderr struct{ log *log }
+
+func (s stderr) Write(p []byte) (int, error) { return s.log.add(sandbox.Stderr, p) }
+
+// add never fails: the output of a container that has ended goes nowhere.
+func (l *log) add(stream string, p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return len(p), nil
 	}
 	for rest := range bytes.Lines(p) {
-		l.append(bytes.Clone(rest))
+		l.append(stream, bytes.Clone(rest))
 	}
 	l.trim()
 	l.notify()
@@ -60,13 +72,13 @@ func (l *log) trim() {
 	}
 }
 
-func (l *log) append(text []byte) {
+func (l *log) append(stream string, text []byte) {
 	l.size += int64(len(text))
-	if last := len(l.lines) - 1; last >= 0 && !bytes.HasSuffix(l.lines[last].text, []byte("\n")) {
+	if last := len(l.lines) - 1; last >= 0 && l.lines[last].stream == stream && !bytes.HasSuffix(l.lines[last].text, []byte("\n")) {
 		l.lines[last].text = append(l.lines[last].text, text...)
 		return
 	}
-	l.lines = append(l.lines, line{at: time.Now(), text: text})
+	l.lines = append(l.lines, line{at: time.Now(), stream: stream, text: text})
 }
 
 func (l *log) close() {
@@ -94,7 +106,7 @@ func (l *log) copy(ctx context.Context, options sandbox.LogOptions, w io.Writer)
 			if line.at.Before(options.Since) {
 				continue
 			}
-			if err := line.write(w, options.Timestamps); err != nil {
+			if err := line.write(w, options.JSON); err != nil {
 				return fmt.Errorf("cannot write the output: %w", err)
 			}
 		}
@@ -137,11 +149,11 @@ func (l *log) from(next int, options sandbox.LogOptions) (start int, lines []lin
 	return start, slices.Clone(lines), l.closed, l.changed
 }
 
-func (l line) write(w io.Writer, timestamps bool) error {
-	text := l.text
-	if timestamps {
-		text = append([]byte(l.at.UTC().Format(time.RFC3339Nano)+" "), text...)
+func (l line) write(w io.Writer, structured bool) error {
+	if !structured {
+		_, err := w.Write(l.text)
+		return err
 	}
-	_, err := w.Write(text)
-	return err
+	encoder := sandbox.NewLogEncoder(w, l.stream)
+	return errors.Join(encoder.Add(l.at, l.text), encoder.Flush())
 }

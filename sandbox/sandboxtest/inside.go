@@ -179,6 +179,7 @@ func systemCalls(t *testing.T, s *suite) {
 		"splice", "tee", "vmsplice", "memfd_secret", "unshare", "setns", "personality", "shmget", "mq_open",
 		"open_by_handle_at", "mount", "clone NEWUSER",
 		"setrlimit CORE", "prlimit64 CORE",
+		"fchmod SUID", "fchmodat SGID", "fchmodat2 SUID", "openat CREAT SUID", "openat TMPFILE SGID",
 		"socket ALG", "socket VSOCK", "socket PACKET", "socket NETLINK_AUDIT", "socketpair TIPC",
 	}
 	for _, name := range refused {
@@ -188,6 +189,7 @@ func systemCalls(t *testing.T, s *suite) {
 	}
 	for name, want := range map[string]string{
 		"clone3":      "ENOSYS", // so that libc falls back
+		"openat2":     "ENOSYS",
 		"socket ICMP": "EACCES", // the socket passes, the group range does not
 	} {
 		if got[name] != want {
@@ -196,6 +198,7 @@ func systemCalls(t *testing.T, s *suite) {
 	}
 	allowed := []string{
 		"setrlimit NOFILE", "prlimit64 NOFILE", "prlimit64 asks", "getcpu", "mlock2", "seccomp", "landlock_create_ruleset", "memfd_create", "clone",
+		"fchmod", "fchmodat2", "openat CREAT", "openat with a mode that does not count",
 		"socket UNIX", "socket INET", "socket INET6", "socket NETLINK_ROUTE", "socketpair UNIX",
 	}
 	for _, name := range allowed {

@@ -1,9 +1,11 @@
 package sandboxtest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,19 +32,33 @@ var logRows = []row{
 			t.Errorf("%d lines, want 9", got)
 		}
 	}},
-	{"since and timestamps", false, func(t *testing.T, s *suite) {
+	{"since", false, func(t *testing.T, s *suite) {
 		id := s.start(t, s.spec("print", "1"))
 		s.wait(t, id)
-		stamp, text, _ := strings.Cut(s.output(t, id, sandbox.LogOptions{Timestamps: true}), " ")
-		at, err := time.Parse(time.RFC3339Nano, stamp)
-		if err != nil || text != "line 0\n" {
-			t.Fatalf("got %q %q: %v", stamp, text, err)
-		}
+		at := s.logLines(t, id, sandbox.LogOptions{})[0].Time
 		if got := s.output(t, id, sandbox.LogOptions{Since: at}); got != "line 0\n" {
 			t.Errorf("since then: %q", got)
 		}
 		if got := s.output(t, id, sandbox.LogOptions{Since: at.Add(time.Second)}); got != "" {
 			t.Errorf("since later: %q", got)
+		}
+	}},
+	{"time and stream of every line", false, timeAndStream},
+	{"a line longer than the engine's messages", false, func(t *testing.T, s *suite) {
+		const size = 2*sandbox.MaxLogLine + 10
+		spec := s.spec("line", strconv.Itoa(size))
+		spec.Limits.LogSize = 1 << 20
+		id := s.start(t, spec)
+		s.wait(t, id)
+		var got []int
+		for _, line := range s.logLines(t, id, sandbox.LogOptions{}) {
+			got = append(got, strings.Count(line.Line, "x"))
+		}
+		if want := []int{sandbox.MaxLogLine, sandbox.MaxLogLine, 10}; !slices.Equal(got, want) {
+			t.Errorf("lines of %d bytes, want %d", got, want)
+		}
+		if got := strings.Count(s.output(t, id, sandbox.LogOptions{}), "x"); got != size {
+			t.Errorf("%d bytes as text, want %d", got, size)
 		}
 	}},
 	{"follow ends with the container", false, func(t *testing.T, s *suite) {
@@ -93,11 +109,54 @@ var logRows = []row{
 		id := s.start(t, s.spec("print", "2"))
 		s.wait(t, id)
 		full := errors.New("full")
-		err := s.Engine.Logs(s.ctx(t), id, sandbox.LogOptions{}, failing{full})
-		if !errors.Is(err, full) {
-			t.Errorf("error %v, want the writer's", err)
+		for _, structured := range []bool{false, true} {
+			err := s.Engine.Logs(s.ctx(t), id, sandbox.LogOptions{JSON: structured}, failing{full})
+			if !errors.Is(err, full) {
+				t.Errorf("JSON %v: error %v, want the writer's", structured, err)
+			}
 		}
 	}},
+}
+
+// timeAndStream follows the output of a running container, line by line.
+func timeAndStream(t *testing.T, s *suite) {
+	before := time.Now().Add(-time.Second)
+	id := s.startSleeping(t, "print", "4", "0")
+	s.stop(t, id, grace)
+	for _, options := range []sandbox.LogOptions{{}, {Follow: true}, {Tail: 2}} {
+		lines := s.logLines(t, id, options)
+		want := 5
+		if options.Tail > 0 {
+			want = options.Tail
+		}
+		if len(lines) != want {
+			t.Errorf("%+v: got %+v, want %d lines", options, lines, want)
+		}
+		for _, line := range lines {
+			stream := sandbox.Stdout
+			if line.Line == "line 1" || line.Line == "line 3" {
+				stream = sandbox.Stderr
+			}
+			if line.Stream != stream || line.Time.Before(before) || line.Time.After(time.Now().Add(time.Second)) {
+				t.Errorf("%+v, want it on %s and now", line, stream)
+			}
+		}
+	}
+}
+
+// logLines returns the output as the engine takes it apart.
+func (s *suite) logLines(t *testing.T, id string, options sandbox.LogOptions) []sandbox.LogLine {
+	t.Helper()
+	options.JSON = true
+	var lines []sandbox.LogLine
+	for text := range strings.Lines(s.output(t, id, options)) {
+		var line sandbox.LogLine
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 func numbered(from, to int) []string {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ocmt/ocmt/sandbox"
 	"github.com/ocmt/ocmt/sandbox/sandboxtest/internal/report"
@@ -24,11 +25,18 @@ func Play(ctx context.Context, spec sandbox.Spec, out io.Writer) int {
 		return integer(args[0])
 	case "print":
 		for i := range integer(args[0]) {
-			fmt.Fprintf(out, "line %d\n", i)
+			stream := out
+			if engine, ok := out.(interface{ Stderr() io.Writer }); ok && i%2 == 1 {
+				stream = engine.Stderr()
+			}
+			fmt.Fprintf(stream, "line %d\n", i)
 		}
 		if len(args) > 1 {
 			return playSleep(ctx, out, args[1])
 		}
+		return 0
+	case "line":
+		fmt.Fprint(out, strings.Repeat("x", integer(args[0])))
 		return 0
 	case "sleep":
 		return playSleep(ctx, out, args[0])

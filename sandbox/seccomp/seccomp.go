@@ -65,7 +65,7 @@ var allowed = map[string][]string{
 		"inotify_add_watch", "inotify_init", "inotify_init1", "inotify_rm_watch",
 	},
 	"descriptors": {
-		"open", "openat", "openat2", "creat", "close", "close_range", "dup", "dup2", "dup3",
+		"close", "close_range", "dup", "dup2", "dup3",
 		"fcntl", "flock", "ioctl", "lseek", "pipe", "pipe2",
 		"read", "readv", "pread64", "preadv", "preadv2", "readahead", "fadvise64",
 		"write", "writev", "pwrite64", "pwritev", "pwritev2",
@@ -75,7 +75,7 @@ var allowed = map[string][]string{
 	"files and directories": {
 		"access", "faccessat", "faccessat2", "chdir", "fchdir", "getcwd", "getdents64",
 		"stat", "fstat", "lstat", "newfstatat", "statx", "statfs", "fstatfs",
-		"chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "fchownat", "lchown",
+		"chown", "fchown", "fchownat", "lchown",
 		"link", "linkat", "symlink", "symlinkat", "readlink", "readlinkat",
 		"mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2",
 		"utime", "utimes", "utimensat", "futimesat",
@@ -101,18 +101,45 @@ const newNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWCGROUP | syscall.CL
 // one name add up; the conditions within a rule must all hold.
 func conditional() []specs.LinuxSyscall {
 	noSuchCall := uint(syscall.ENOSYS)
-	return append(limits(), []specs.LinuxSyscall{
+	return slices.Concat(limits(), modes(), []specs.LinuxSyscall{
 		rule("clone", specs.LinuxSeccompArg{Index: 0, Value: newNamespaces, ValueTwo: 0, Op: specs.OpMaskedEqual}),
 		// Its flags are behind a pointer, where no filter sees them. libc falls
 		// back to clone when there is no such call.
 		{Names: []string{"clone3"}, Action: specs.ActErrno, ErrnoRet: &noSuchCall},
+		// The same, with a file's mode; everybody falls back to openat.
+		{Names: []string{"openat2"}, Action: specs.ActErrno, ErrnoRet: &noSuchCall},
 		rule("socket", equal(0, syscall.AF_UNIX)),
 		rule("socket", equal(0, syscall.AF_INET)),
 		rule("socket", equal(0, syscall.AF_INET6)),
 		// os.networkInterfaces and getaddrinfo ask for the interfaces.
 		rule("socket", equal(0, syscall.AF_NETLINK), equal(2, syscall.NETLINK_ROUTE)),
 		rule("socketpair", equal(0, syscall.AF_UNIX)),
-	}...)
+	})
+}
+
+// setID are the bits of a file's mode that lend its owner's rights to whoever
+// runs it. A container's mounts ignore them, but the host's do not, and in a
+// granted directory the files that a plugin makes belong to somebody there.
+const setID = syscall.S_ISUID | syscall.S_ISGID
+
+// modes allows making files, and changing their modes, without those bits. The
+// mode of an open that makes no file is nobody's.
+func modes() []specs.LinuxSyscall {
+	const makes = syscall.O_CREAT | 0o20000000 // __O_TMPFILE
+	without := func(index uint, bits uint64) specs.LinuxSeccompArg {
+		return specs.LinuxSeccompArg{Index: index, Value: bits, ValueTwo: 0, Op: specs.OpMaskedEqual}
+	}
+	return []specs.LinuxSyscall{
+		rule("chmod", without(1, setID)),
+		rule("fchmod", without(1, setID)),
+		rule("fchmodat", without(2, setID)),
+		rule("fchmodat2", without(2, setID)),
+		rule("creat", without(1, setID)),
+		rule("open", without(2, setID)),
+		rule("open", without(1, makes)),
+		rule("openat", without(3, setID)),
+		rule("openat", without(2, makes)),
+	}
 }
 
 // limits allows setting every resource limit but that of core dumps, whose

@@ -28,6 +28,7 @@ import (
 var commands = map[string]func(args []string) int{
 	"exit":     func(args []string) int { return number(args[0]) },
 	"print":    printLines,
+	"line":     printLine,
 	"sleep":    sleep,
 	"describe": describe,
 
@@ -84,6 +85,12 @@ func printLines(args []string) int {
 	if len(args) > 1 {
 		return sleep([]string{args[1]})
 	}
+	return 0
+}
+
+// printLine prints n bytes without a new line.
+func printLine(args []string) int {
+	fmt.Fprint(os.Stdout, strings.Repeat("x", number(args[0])))
 	return 0
 }
 
