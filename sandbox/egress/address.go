@@ -9,10 +9,20 @@ import (
 	"strings"
 )
 
+// reach says which rules reach an address.
+type reach int
+
+const (
+	reachPublic   reach = iota // every rule
+	reachSpecial               // rules with a range, or for non-public addresses
+	reachLoopback              // rules whose host or range names loopback
+	reachNever
+)
+
 // class is what an address is for. The zero value is a public address.
 type class struct {
 	name   string
-	never  bool // no rule can allow it
+	reach  reach
 	prefix netip.Prefix
 }
 
@@ -30,7 +40,7 @@ var classes = []class{
 	metadata("fd00:42::42/128"), // Scaleway
 
 	never("unspecified", "0.0.0.0/8"),
-	never("loopback", "127.0.0.0/8"),
+	loopback("127.0.0.0/8"),
 	never("link-local", "169.254.0.0/16"),
 	never("multicast", "224.0.0.0/4"),
 	never("broadcast", "255.255.255.255/32"),
@@ -47,7 +57,7 @@ var classes = []class{
 	special("reserved", "240.0.0.0/4"),
 
 	never("unspecified", "::/128"),
-	never("loopback", "::1/128"),
+	loopback("::1/128"),
 	never("IPv4-mapped", "::ffff:0:0/96"),
 	never("IPv4-translated", "::ffff:0:0:0/96"),
 	never("IPv4-compatible", "::/96"),
@@ -69,11 +79,15 @@ var classes = []class{
 var globalUnicast = netip.MustParsePrefix("2000::/3")
 
 func never(name, prefix string) class {
-	return class{name: name, never: true, prefix: netip.MustParsePrefix(prefix)}
+	return class{name: name, reach: reachNever, prefix: netip.MustParsePrefix(prefix)}
+}
+
+func loopback(prefix string) class {
+	return class{name: "loopback", reach: reachLoopback, prefix: netip.MustParsePrefix(prefix)}
 }
 
 func special(name, prefix string) class {
-	return class{name: name, prefix: netip.MustParsePrefix(prefix)}
+	return class{name: name, reach: reachSpecial, prefix: netip.MustParsePrefix(prefix)}
 }
 
 func metadata(prefix string) class { return never("cloud metadata", prefix) }
@@ -85,7 +99,7 @@ func classify(addr netip.Addr) class {
 		}
 	}
 	if addr.Is6() && !globalUnicast.Contains(addr) {
-		return class{name: "reserved"}
+		return class{name: "reserved", reach: reachSpecial}
 	}
 	return class{}
 }
@@ -101,20 +115,19 @@ func (g guard) check(rule Rule, addr netip.Addr) error {
 	if !addr.IsValid() || addr.Zone() != "" {
 		return refused("the answer %q is no plain address", addr)
 	}
-	if rule.loopback() {
-		if addr.Is4In6() || !addr.IsLoopback() {
-			return refused("%s is not loopback", addr)
-		}
-		return nil
-	}
 	c := classify(addr)
-	if c.never {
+	switch {
+	case c.reach == reachNever:
 		return refused("%s is %s", addr, c.name)
-	}
-	if slices.ContainsFunc(rule.Allow, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+	case c.reach == reachLoopback && rule.reachesLoopback(addr):
 		return nil
-	}
-	if c.name != "" && !rule.AllowNonPublic {
+	case c.reach == reachLoopback:
+		return refused("%s is %s", addr, c.name)
+	case rule.loopback():
+		return refused("%s is not loopback", addr)
+	case rule.allows(addr):
+		return nil
+	case c.reach == reachSpecial && !rule.AllowNonPublic:
 		return refused("%s is %s", addr, c.name)
 	}
 	own, err := g.own()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,10 +18,14 @@ import (
 // Broker reaches destinations for one container. It starts with an empty
 // policy. Its methods may be called from several goroutines.
 type Broker struct {
-	opts  Options
-	guard guard
-	rate  *rate.Limiter
-	slots chan struct{} // holds one element per open connection
+	opts    Options
+	guard   guard
+	rate    *rate.Limiter
+	slots   chan struct{} // holds one element per open connection
+	lastID  atomic.Uint64
+	stats   counters
+	turned  *tally // connections beyond the limits
+	reports *tally // names that the inside did not know
 
 	mu      sync.Mutex
 	policy  Policy
@@ -34,14 +39,17 @@ func NewBroker(opts Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{
+	b := &Broker{
 		opts:    opts,
 		guard:   guard{own: opts.OwnAddresses},
 		rate:    rate.NewLimiter(rate.Limit(opts.Limits.PerSecond), opts.Limits.Burst),
 		slots:   make(chan struct{}, opts.Limits.Connections),
 		changed: make(chan struct{}),
 		active:  map[*session]Rule{},
-	}, nil
+	}
+	b.turned = newTally(link.Limit, b.record)
+	b.reports = newTally(link.NotGranted, b.record)
+	return b, nil
 }
 
 // SetPolicy puts a policy in force. Watchers are told, and connections whose
@@ -53,7 +61,7 @@ func (b *Broker) SetPolicy(p Policy) {
 	close(b.changed)
 	b.changed = make(chan struct{})
 	for s, rule := range b.active {
-		if now, ok := p.rule(rule.Grant()); !ok || !now.equal(rule) {
+		if now, ok := p.rule(s.target); !ok || !now.sameTerms(rule) {
 			s.cancel(denial{link.NotGranted, "the grant was revoked or changed"})
 		}
 	}
@@ -107,6 +115,8 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 		sessions.Wait()
 		stop()
 		ln.Close()
+		b.turned.flush()
+		b.reports.flush()
 	}()
 	for {
 		conn, err := ln.Accept()
@@ -151,7 +161,8 @@ func (b *Broker) take() (denial, bool) {
 // turnAway denies a connection without reading from it.
 func (b *Broker) turnAway(conn net.Conn, d denial) {
 	defer conn.Close()
-	b.opts.Record(Connection{Time: time.Now(), Code: d.code, Detail: d.detail})
+	b.stats.denied.Add(1)
+	b.turned.add(Connection{ID: b.lastID.Add(1), Time: time.Now(), Detail: d.detail})
 	deny(conn, d)
 }
 
@@ -170,10 +181,16 @@ func (b *Broker) serve(ctx context.Context, conn net.Conn) {
 	switch {
 	case err != nil:
 		d := denial{link.BadRequest, err.Error()}
-		b.opts.Record(Connection{Time: s.began, Code: d.code, Detail: d.detail, Duration: time.Since(s.began)})
+		b.stats.denied.Add(1)
+		b.record(Connection{
+			ID: b.lastID.Add(1), Phase: PhaseDenied, Time: s.began, Code: d.code, Detail: d.detail,
+			Duration: time.Since(s.began), Count: 1,
+		})
 		deny(conn, d)
 	case request.Watch:
 		b.watch(ctx, s)
+	case request.Report != "":
+		b.report(request.Report, s.began)
 	default:
 		s.target = request.Target
 		s.run(ctx)
@@ -212,6 +229,7 @@ var messages = map[Code]string{
 	link.DialFailed:     "the host cannot be reached",
 	link.Limit:          "too many connections",
 	link.BadRequest:     "the request cannot be read",
+	link.Audit:          "the connection cannot be recorded",
 }
 
 // deny answers a request that was refused. The client may be gone.

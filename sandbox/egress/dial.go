@@ -66,11 +66,8 @@ func (b *Broker) open(ctx context.Context, rule Rule) (link.Stream, netip.AddrPo
 
 // resolve returns the addresses of the rule's host, at least one.
 func (b *Broker) resolve(ctx context.Context, rule Rule) ([]netip.Addr, error) {
-	if addr := rule.literal(); addr.IsValid() {
-		return []netip.Addr{addr}, nil
-	}
-	if rule.Host == localhost { // RFC 6761, section 6.3: never asked of a server
-		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nil
+	if addrs := rule.loopbackAddresses(); len(addrs) > 0 {
+		return addrs, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Limits.Resolve)
 	defer cancel()

@@ -5,16 +5,20 @@
 // The broker is the boundary; what the forwarder inside the container does
 // (package forward) is convenience. The broker promises that
 //
-//   - nothing is reached without a [Rule] for exactly that host and port, and
-//     a connection is cut off when its rule goes or changes;
+//   - nothing is reached without a [Rule] for that host and port, and a
+//     connection is cut off when its rule goes or changes;
 //   - names are resolved on the host, every address is checked, the address
 //     that was checked is the one that is dialled, and it is checked again
 //     when the socket is about to connect;
 //   - unless the rule allows plaintext, the first bytes are a TLS ClientHello
-//     for the rule's host, with a visible server name;
+//     for the host that was asked for, with a visible server name;
 //   - one container cannot use more than its [Limits];
-//   - every connection, allowed or denied, is reported once to
-//     [Options.Record].
+//   - every connection is recorded by [Options.Record]: an allowed one before
+//     its first byte passes and when it ends, a denied one once. What cannot
+//     be recorded is not allowed.
+//
+// A broker without a rule is cheap, so that every container can have one and a
+// grant takes effect at once.
 //
 // What it cannot see is inside TLS: a front that serves many names behind the
 // granted one can be asked for another by the Host header.
@@ -36,19 +40,47 @@ import (
 // values.
 type Code = link.Code
 
-// Connection is what is recorded of one connection when it ends or is denied.
+// Phase says at which point of a connection a record was made.
+type Phase string
+
+// The phases. A connection has one record of PhaseOpen and later one of
+// PhaseClose, or a single one of PhaseDenied.
+const (
+	PhaseOpen   Phase = "open"   // it is allowed, and nothing has passed yet
+	PhaseClose  Phase = "close"  // it has ended
+	PhaseDenied Phase = "denied" // it never came to be
+)
+
+// Connection is what is recorded of a connection.
 type Connection struct {
-	Time      time.Time      // when it was asked for
-	Host      string         // as asked for; empty when the request was not understood
-	Port      uint16         // as asked for; 0 when the request was not understood
-	Address   netip.AddrPort // that was dialled; the zero value when none was
-	SNI       string         // the TLS server name that was sent, not checked further when denied
-	Allowed   bool           // bytes were let through
-	Code      Code           // why it was denied or cut off; empty when it just ended
-	Detail    string         // the same for a person; never shown inside the container
-	BytesUp   int64          // from the container
-	BytesDown int64          // to the container
+	ID      uint64         // counts the connections of one broker; the same in both records of one
+	Phase   Phase          // which record this is
+	Time    time.Time      // when it was asked for
+	Host    string         // as asked for; empty when the request was not understood
+	Port    uint16         // as asked for; 0 when it was not understood, or only the name was looked up
+	Address netip.AddrPort // that was dialled; the zero value when none was
+	SNI     string         // the TLS server name that was sent, not checked further when refused
+	// Allowed is true at PhaseOpen, and at PhaseClose when bytes were let
+	// through: a wrong server name is seen only after PhaseOpen.
+	Allowed   bool
+	Code      Code   // why it was denied or cut off; empty when it is open or just ended
+	Detail    string // the same for a person; never shown inside the container
+	BytesUp   int64  // from the container
+	BytesDown int64  // to the container
 	Duration  time.Duration
+	// Count is how many denials this record is of: 1, or more when there were
+	// too many in a second to record each. Host is empty then.
+	Count int
+}
+
+// Stats counts what a broker did since it was made.
+type Stats struct {
+	Open      int64 // connections that are allowed and have not ended
+	Allowed   int64 // connections that were allowed
+	Denied    int64 // connections that were denied, by whatever code
+	Reported  int64 // names that the inside said it was asked for and did not know
+	BytesUp   int64 // from the container, of connections that are open too
+	BytesDown int64 // to the container, likewise
 }
 
 // Limits bounds one container's use of the broker. A zero field is the field
@@ -111,8 +143,10 @@ type Resolver interface {
 // Options configures a [Broker].
 type Options struct {
 	// Record is told of every connection, from several goroutines at once. It
-	// must not be nil: what is not recorded is not allowed.
-	Record func(Connection)
+	// must not be nil. An error at PhaseOpen denies the connection with the
+	// code link.Audit; at the other phases there is nothing left to deny, and
+	// it is logged.
+	Record func(Connection) error
 	// Resolver is the host's own when it is nil.
 	Resolver Resolver
 	// Dial connects to an address that was checked. When it is nil, TCP is

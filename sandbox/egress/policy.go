@@ -44,8 +44,35 @@ func (p Policy) Grants() []link.Grant {
 	return grants
 }
 
-// rule returns the rule for a destination.
+// rule returns the rule for a destination, as a rule for exactly that host. A
+// rule that names the host wins over a wildcard.
 func (p Policy) rule(target link.Grant) (Rule, bool) {
-	r, ok := p.rules[target]
-	return r, ok
+	if r, ok := p.rules[target]; ok {
+		return r, true
+	}
+	wildcard, ok := link.Wildcard(target.Host)
+	if !ok {
+		return Rule{}, false
+	}
+	r, ok := p.rules[link.Grant{Host: wildcard, Port: target.Port}]
+	if !ok {
+		return Rule{}, false
+	}
+	// The container chose the label: it must be a name that could be granted.
+	if host, err := canonicalHost(target.Host); err != nil || host != target.Host {
+		return Rule{}, false
+	}
+	r.Host = target.Host
+	return r, true
+}
+
+// knows says that host is granted at some port.
+func (p Policy) knows(host string) bool {
+	wildcard, _ := link.Wildcard(host)
+	for g := range p.rules {
+		if g.Host == host || g.Host == wildcard {
+			return true
+		}
+	}
+	return false
 }

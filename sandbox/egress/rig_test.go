@@ -30,8 +30,11 @@ var apiAddr = netip.MustParseAddr("93.184.216.34")
 type rig struct {
 	broker  *Broker
 	socket  string
-	stop    func() // ends Serve and waits for it
-	records chan Connection
+	stop    func()          // ends Serve and waits for it
+	records chan Connection // what ended or was denied
+	opens   chan Connection // what was allowed
+
+	refuse func(Connection) error // makes records fail, unless nil
 
 	mu      sync.Mutex
 	answers map[string]func() ([]netip.Addr, error)
@@ -43,12 +46,13 @@ func newRig(t testing.TB, limits Limits, rules ...Rule) *rig {
 	t.Helper()
 	r := &rig{
 		records: make(chan Connection, 4096),
+		opens:   make(chan Connection, 4096),
 		answers: map[string]func() ([]netip.Addr, error){},
 		routes:  map[netip.AddrPort]string{},
 	}
 	r.answer(apiHost, apiAddr)
 	broker, err := NewBroker(Options{
-		Record:       func(c Connection) { r.records <- c },
+		Record:       r.take,
 		Resolver:     r,
 		Dial:         r.dial,
 		OwnAddresses: noOwn,
@@ -61,6 +65,24 @@ func newRig(t testing.TB, limits Limits, rules ...Rule) *rig {
 	r.setPolicy(t, rules...)
 	r.serve(t)
 	return r
+}
+
+// take is the broker's Record.
+func (r *rig) take(c Connection) error {
+	r.mu.Lock()
+	refuse := r.refuse
+	r.mu.Unlock()
+	if refuse != nil {
+		if err := refuse(c); err != nil {
+			return err
+		}
+	}
+	if c.Phase == PhaseOpen {
+		r.opens <- c
+	} else {
+		r.records <- c
+	}
+	return nil
 }
 
 func (r *rig) serve(t testing.TB) {
@@ -166,11 +188,14 @@ func (r *rig) open(t testing.TB) *net.UnixConn {
 	return conn.(*net.UnixConn)
 }
 
-// record waits for the next record.
+// record waits for the next record of what ended or was denied.
 func (r *rig) record(t testing.TB) Connection {
 	t.Helper()
 	select {
 	case c := <-r.records:
+		if c.Phase != PhaseClose && c.Phase != PhaseDenied || c.Count < 1 || c.ID == 0 {
+			t.Errorf("recorded %+v", c)
+		}
 		return c
 	case <-time.After(20 * time.Second):
 		t.Fatal("no connection was recorded")

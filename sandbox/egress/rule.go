@@ -10,33 +10,38 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/net/idna"
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/ocmt/ocmt/sandbox/egress/link"
 )
 
-// Rule grants one destination.
+// Rule grants one destination, or with a wildcard several.
 type Rule struct {
 	// Host is a DNS name in its canonical form: ASCII, lower case, without a
-	// final dot. "localhost", "127.0.0.1" and "::1" mean the host's loopback
-	// and need AllowNonPublic.
+	// final dot. "*.example.com" is every name with exactly one label more;
+	// what lies directly below a public suffix cannot be had that way.
+	// "localhost", "127.0.0.1" and "::1" mean the host's loopback and need
+	// a range of Allow in it, or AllowNonPublic.
 	Host string
 	Port uint16
 	// Plaintext lets other bytes than TLS for Host pass.
 	Plaintext bool
 	// Allow names address ranges that the host may resolve to on top of public
-	// addresses: a company's 10.0.0.0/8, or an address of this machine. Never
-	// loopback, link-local, multicast, unspecified or cloud metadata.
+	// addresses: a company's 10.0.0.0/8, or an address of this machine. Ranges
+	// of loopback are for the hosts that mean it, and these take no others.
+	// Never link-local, multicast, unspecified or cloud metadata.
 	Allow []netip.Prefix
 	// AllowNonPublic lets the host resolve to any private or special-use
-	// address, with the same exceptions and without this machine's own. It is
-	// for the npm registry that the operator configured.
+	// address, with the same exceptions and without this machine's own; to
+	// loopback only when Host names it. It is for the npm registry that the
+	// operator configured.
 	AllowNonPublic bool
 }
 
 // ParseRule reads "host:port". The host may be written in any case and in
-// Unicode; the rule holds it in ASCII. The rule is valid and allows public
-// addresses and TLS only.
-func ParseRule(text string) (Rule, error) {
+// Unicode; the rule holds it in ASCII. The rule is valid, asks for TLS, and
+// allows public addresses and the given ranges.
+func ParseRule(text string, allow ...netip.Prefix) (Rule, error) {
 	host, portText, err := splitRule(text)
 	if err != nil {
 		return Rule{}, err
@@ -45,11 +50,11 @@ func ParseRule(text string) (Rule, error) {
 	if err != nil {
 		return Rule{}, err
 	}
-	host, err = canonicalHost(host)
+	host, err = canonicalPattern(host)
 	if err != nil {
 		return Rule{}, err
 	}
-	rule := Rule{Host: host, Port: port}
+	rule := Rule{Host: host, Port: port, Allow: allow}
 	return rule, rule.Validate()
 }
 
@@ -100,26 +105,43 @@ func (r Rule) Validate() error {
 	if r.Port == 0 {
 		return invalid("cannot grant %q without a port from 1 to 65535", r.Host)
 	}
-	host, err := canonicalHost(r.Host)
+	host, err := canonicalPattern(r.Host)
 	if err != nil {
 		return err
 	}
 	if host != r.Host {
 		return invalid("cannot grant %q: write it as %q", r.Host, host)
 	}
-	if r.loopback() && !r.AllowNonPublic {
-		return invalid("cannot grant %q: only a registry may be this machine itself", r.Host)
+	for _, p := range r.Allow {
+		if err := r.validateRange(p); err != nil {
+			return err
+		}
 	}
-	if !r.loopback() && !strings.Contains(host, ".") && !r.AllowNonPublic && len(r.Allow) == 0 {
+	open := r.AllowNonPublic || len(r.Allow) > 0
+	switch {
+	case r.loopback() && !open:
+		return invalid("cannot grant %q without an address range: name one inside 127.0.0.0/8 or ::1/128 to reach this machine itself", r.Host)
+	case r.loopback() && !slices.ContainsFunc(r.loopbackAddresses(), r.reachesLoopback):
+		return invalid("cannot grant %q: the ranges hold none of its addresses", r.Host)
+	case !strings.Contains(host, ".") && !open:
 		return invalid("cannot grant %q: a name without a dot needs an allowed address range", r.Host)
 	}
-	for _, p := range r.Allow {
-		if !p.IsValid() || p != p.Masked() {
-			return invalid("cannot allow %s for %q: write a range with its host bits zero", p, r.Host)
-		}
-		if class := classify(p.Addr()); class.never && class.prefix.Bits() <= p.Bits() {
-			return invalid("cannot allow %s for %q: %s addresses are never reached", p, r.Host, class.name)
-		}
+	return nil
+}
+
+// validateRange says whether p may be allowed for the rule's host.
+func (r Rule) validateRange(p netip.Prefix) error {
+	if !p.IsValid() || p != p.Masked() {
+		return invalid("cannot allow %s for %q: write a range with its host bits zero", p, r.Host)
+	}
+	if class := classify(p.Addr()); class.reach == reachNever && class.prefix.Bits() <= p.Bits() {
+		return invalid("cannot allow %s for %q: %s addresses are never reached", p, r.Host, class.name)
+	}
+	if r.loopback() && !inLoopback(p) {
+		return invalid("cannot allow %s for %q: it is not inside 127.0.0.0/8 or ::1/128", p, r.Host)
+	}
+	if !r.loopback() && inLoopback(p) {
+		return invalid("cannot allow %s for %q: name localhost to reach this machine itself", p, r.Host)
 	}
 	return nil
 }
@@ -127,9 +149,35 @@ func (r Rule) Validate() error {
 // Grant returns what the inside of the container is told of the rule.
 func (r Rule) Grant() link.Grant { return link.Grant{Host: r.Host, Port: r.Port} }
 
-// loopback says that the rule names this machine's loopback.
-func (r Rule) loopback() bool {
-	return r.Host == localhost || r.literal().IsValid()
+// loopback says that the rule's host is this machine's loopback.
+func (r Rule) loopback() bool { return len(r.loopbackAddresses()) > 0 }
+
+// loopbackAddresses returns what the rule's host stands for if that is this
+// machine's loopback. It is never asked of a server: RFC 6761, section 6.3.
+func (r Rule) loopbackAddresses() []netip.Addr {
+	if r.Host == localhost {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	}
+	if addr := r.literal(); addr.IsValid() {
+		return []netip.Addr{addr}
+	}
+	return nil
+}
+
+// reachesLoopback says whether the rule reaches a loopback address: its host
+// must name loopback, and a range hold the address.
+func (r Rule) reachesLoopback(addr netip.Addr) bool {
+	return r.loopback() && (r.AllowNonPublic || r.allows(addr))
+}
+
+// allows says that one of the rule's ranges holds an address.
+func (r Rule) allows(addr netip.Addr) bool {
+	return slices.ContainsFunc(r.Allow, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// inLoopback says that a range is loopback and nothing else.
+func inLoopback(p netip.Prefix) bool {
+	return p.Addr().Is4() && p.Addr().IsLoopback() && p.Bits() >= 8 || p.Addr() == netip.IPv6Loopback() && p.Bits() == 128
 }
 
 // literal returns the loopback address that the rule's host is, if it is one.
@@ -141,9 +189,10 @@ func (r Rule) literal() netip.Addr {
 	return addr
 }
 
-func (r Rule) equal(other Rule) bool {
-	return r.Host == other.Host && r.Port == other.Port && r.Plaintext == other.Plaintext &&
-		r.AllowNonPublic == other.AllowNonPublic && slices.Equal(r.Allow, other.Allow)
+// sameTerms says that two rules let the same bytes go to the same addresses,
+// given the same host and port.
+func (r Rule) sameTerms(other Rule) bool {
+	return r.Plaintext == other.Plaintext && r.AllowNonPublic == other.AllowNonPublic && slices.Equal(r.Allow, other.Allow)
 }
 
 const localhost = "localhost"
@@ -161,9 +210,31 @@ var hostProfile = idna.New(
 	idna.VerifyDNSLength(true),
 )
 
+// canonicalPattern is canonicalHost that takes a wildcard, too.
+func canonicalPattern(host string) (string, error) {
+	parent, wild := strings.CutPrefix(host, "*.")
+	if !wild {
+		return canonicalHost(host)
+	}
+	parent, err := canonicalHost(parent)
+	if err != nil {
+		return "", err
+	}
+	pattern := "*." + parent
+	if _, err := netip.ParseAddr(parent); err == nil || !link.ValidName("x."+parent) {
+		return "", invalid("cannot grant %q: grant a host name", host)
+	}
+	// The label "*" is in no list: this is the suffix of a name that the
+	// wildcard stands for, whichever it is.
+	if suffix, _ := publicsuffix.PublicSuffix(pattern); suffix == parent || suffix == pattern {
+		return "", invalid("cannot grant %q: anybody can have a name there, name the host", host)
+	}
+	return pattern, nil
+}
+
 func canonicalHost(host string) (string, error) {
 	if strings.Contains(host, "*") {
-		return "", invalid("cannot grant %q: wildcards are not supported, name each host", host)
+		return "", invalid("cannot grant %q: a wildcard is one whole label at the front, as in *.example.com", host)
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if addr != netip.AddrFrom4([4]byte{127, 0, 0, 1}) && addr != netip.IPv6Loopback() {

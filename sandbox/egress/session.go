@@ -22,9 +22,12 @@ type session struct {
 	target link.Grant
 }
 
-// run carries a CONNECT out and records it.
+// run carries a CONNECT out and records how it went.
 func (s *session) run(ctx context.Context) {
-	record := Connection{Time: s.began, Host: s.target.Host, Port: s.target.Port}
+	record := Connection{
+		ID: s.broker.lastID.Add(1), Phase: PhaseDenied, Time: s.began,
+		Host: s.target.Host, Port: s.target.Port, Count: 1,
+	}
 	err := s.connect(ctx, &record)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // what follows a cut is only its echo
@@ -37,11 +40,16 @@ func (s *session) run(ctx context.Context) {
 		record.Detail = err.Error()
 	}
 	record.Duration = time.Since(s.began)
-	s.broker.opts.Record(record)
+	if record.Phase == PhaseClose {
+		s.broker.stats.open.Add(-1)
+	} else {
+		s.broker.stats.denied.Add(1)
+	}
+	s.broker.record(record)
 }
 
 // connect is the way of a connection: the rule, the address, the dial, the
-// TLS server name, the bytes.
+// record, the TLS server name, the bytes.
 func (s *session) connect(ctx context.Context, record *Connection) error {
 	rule, ok := s.broker.admit(s)
 	if !ok {
@@ -57,6 +65,9 @@ func (s *session) connect(ctx context.Context, record *Connection) error {
 	defer context.AfterFunc(ctx, func() { upstream.Close() })()
 	record.Address = address
 
+	if err := s.recordOpen(ctx, record); err != nil {
+		return s.deny(err)
+	}
 	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err := link.WriteOK(s.conn); err != nil {
 		return err
@@ -69,6 +80,23 @@ func (s *session) connect(ctx context.Context, record *Connection) error {
 	}
 	record.Allowed = true
 	return s.relay(client, upstream, record)
+}
+
+// recordOpen records that the connection is allowed, and denies it otherwise.
+func (s *session) recordOpen(ctx context.Context, record *Connection) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause // revoked meanwhile
+	}
+	opened := *record
+	opened.Phase, opened.Allowed = PhaseOpen, true
+	opened.Duration = time.Since(s.began)
+	if err := s.broker.opts.Record(opened); err != nil {
+		return denial{link.Audit, "cannot record the connection: " + err.Error()}
+	}
+	record.Phase = PhaseClose
+	s.broker.stats.open.Add(1)
+	s.broker.stats.allowed.Add(1)
+	return nil
 }
 
 func (s *session) deny(err error) error {
@@ -108,6 +136,8 @@ func (s *session) relay(client, upstream link.Stream, record *Connection) error 
 		MaxUp:   limits.BytesUp,
 		MaxDown: limits.BytesDown,
 		Idle:    limits.Idle,
+		Up:      &s.broker.stats.up,
+		Down:    &s.broker.stats.down,
 	}.Run(client, upstream)
 	record.BytesUp, record.BytesDown = totals.Up, totals.Down
 	if errors.Is(err, link.ErrBytes) || errors.Is(err, link.ErrIdle) {

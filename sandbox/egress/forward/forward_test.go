@@ -37,7 +37,7 @@ func (resolveAll) LookupNetIP(context.Context, string, string) ([]netip.Addr, er
 func newFixture(t testing.TB, upstream net.Listener) *fixture {
 	t.Helper()
 	broker, err := egress.NewBroker(egress.Options{
-		Record:   func(egress.Connection) {},
+		Record:   func(egress.Connection) error { return nil },
 		Resolver: resolveAll{},
 		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			var d net.Dialer

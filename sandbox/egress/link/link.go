@@ -6,6 +6,8 @@
 // answered by "OK", after which the connection is the stream, with half-close
 // in both directions, or by "DENIED code message". "WATCH" is answered by one
 // JSON line with the grants in force, and by another after every change.
+// "REPORT host" tells that a name was looked up that is not granted; it is not
+// answered.
 //
 // The package promises to bound what it reads whatever the peer sends, and to
 // stay small: it is linked into the container's first process.
@@ -50,6 +52,7 @@ const (
 	DialFailed     Code = "dial_failed"
 	Limit          Code = "limit" // a cap on connections, rate, bytes or idle time
 	BadRequest     Code = "bad_request"
+	Audit          Code = "audit" // the connection cannot be recorded
 )
 
 // Denied is the broker's refusal.
@@ -68,7 +71,7 @@ func (d *Denied) Unwrap() error { return errdefs.ErrPermissionDenied }
 
 // Grant is one destination that may be asked for.
 type Grant struct {
-	Host string `json:"host"` // lower case
+	Host string `json:"host"` // lower case; "*.example.com" is every name with one more label
 	Port uint16 `json:"port"`
 }
 
@@ -82,10 +85,35 @@ func (g Grant) String() string {
 	return net.JoinHostPort(g.Host, strconv.Itoa(int(g.Port)))
 }
 
-// ParseGrant reads "host:port" and returns it with the host in lower case. The
-// host is a name of letters, digits, "-", "_" and ".", or an address; whether
-// it means anything is not checked here.
+// Wildcard returns the only wildcard that covers a name: its first label
+// becomes "*". A name of one label has none.
+func Wildcard(host string) (wildcard string, ok bool) {
+	label, rest, ok := strings.Cut(host, ".")
+	if !ok || label == "" || label == "*" || rest == "" {
+		return "", false
+	}
+	return "*." + rest, true
+}
+
+// ParseGrant reads "host:port" like ParseTarget, and allows a wildcard.
 func ParseGrant(text string) (Grant, error) {
+	rest, wild := strings.CutPrefix(text, "*.")
+	g, err := ParseTarget(rest)
+	switch {
+	case err != nil:
+		return Grant{}, err
+	case wild && !ValidName("x."+g.Host):
+		return Grant{}, fmt.Errorf("cannot read %q as a wildcard: %w", text, errdefs.ErrInvalidArgument)
+	case wild:
+		g.Host = "*." + g.Host
+	}
+	return g, nil
+}
+
+// ParseTarget reads "host:port" and returns it with the host in lower case.
+// The host is a name of letters, digits, "-", "_" and ".", or an address;
+// whether it means anything is not checked here.
+func ParseTarget(text string) (Grant, error) {
 	host, portText, err := net.SplitHostPort(text)
 	if err != nil {
 		return Grant{}, fmt.Errorf("cannot read %q as host:port: %w", text, errdefs.ErrInvalidArgument)
@@ -111,6 +139,16 @@ func ParsePort(text string) (uint16, error) {
 }
 
 func hostLike(host string) bool {
+	if ValidName(host) {
+		return true
+	}
+	addr, err := netip.ParseAddr(host) // an IPv6 literal
+	return err == nil && addr.Zone() == ""
+}
+
+// ValidName says that a name is of lower-case letters, digits, "-", "_" and "."
+// and of the length of a name, which makes it fit for the protocol.
+func ValidName(host string) bool {
 	if host == "" || len(host) > maxHost {
 		return false
 	}
@@ -118,8 +156,7 @@ func hostLike(host string) bool {
 		switch {
 		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
 		default:
-			addr, err := netip.ParseAddr(host) // an IPv6 literal
-			return err == nil && addr.Zone() == ""
+			return false
 		}
 	}
 	return true
@@ -128,13 +165,17 @@ func hostLike(host string) bool {
 // Request is a client's first line.
 type Request struct {
 	Watch  bool
-	Target Grant // of a CONNECT
+	Report string // the name of a REPORT
+	Target Grant  // of a CONNECT
 }
 
 // String returns the request as its line, with the line end.
 func (r Request) String() string {
-	if r.Watch {
+	switch {
+	case r.Watch:
 		return "WATCH\n"
+	case r.Report != "":
+		return "REPORT " + r.Report + "\n"
 	}
 	return "CONNECT " + r.Target.String() + "\n"
 }
@@ -148,15 +189,19 @@ func ReadRequest(r *bufio.Reader) (Request, error) {
 	if line == "WATCH" {
 		return Request{Watch: true}, nil
 	}
-	text, ok := strings.CutPrefix(line, "CONNECT ")
-	if !ok {
-		return Request{}, fmt.Errorf("cannot read the request: neither CONNECT nor WATCH: %w", errdefs.ErrInvalidArgument)
+	verb, rest, _ := strings.Cut(line, " ")
+	switch verb {
+	case "CONNECT":
+		target, err := ParseTarget(rest)
+		return Request{Target: target}, err
+	case "REPORT":
+		host := strings.ToLower(rest)
+		if !ValidName(host) {
+			return Request{}, fmt.Errorf("cannot read %q as a host name: %w", rest, errdefs.ErrInvalidArgument)
+		}
+		return Request{Report: host}, nil
 	}
-	target, err := ParseGrant(text)
-	if err != nil {
-		return Request{}, err
-	}
-	return Request{Target: target}, nil
+	return Request{}, fmt.Errorf("cannot read the request: neither CONNECT nor WATCH nor REPORT: %w", errdefs.ErrInvalidArgument)
 }
 
 // WriteOK lets the client of a CONNECT go ahead.

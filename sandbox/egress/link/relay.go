@@ -31,6 +31,8 @@ type Relay struct {
 	MaxUp   int64         // bytes from the client; 0 is no limit
 	MaxDown int64         // bytes to the client; 0 is no limit
 	Idle    time.Duration // without a byte in either direction; 0 is no limit
+	// Up and Down, unless nil, are added to as bytes pass.
+	Up, Down *atomic.Int64
 }
 
 // Totals counts the bytes that were passed on.
@@ -59,9 +61,9 @@ func (r Relay) Run(client, upstream Stream) (Totals, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		f.abortOn(f.copy(client, upstream, &f.down, r.MaxDown))
+		f.abortOn(f.copy(client, upstream, &f.down, r.Down, r.MaxDown))
 	}()
-	f.abortOn(f.copy(upstream, client, &f.up, r.MaxUp))
+	f.abortOn(f.copy(upstream, client, &f.up, r.Up, r.MaxUp))
 	<-done
 	f.abort(nil)
 	return Totals{Up: f.up.Load(), Down: f.down.Load()}, f.err
@@ -79,7 +81,7 @@ type flow struct {
 // copy passes bytes by plain reads and writes. The streams' own ReadFrom and
 // WriteTo are avoided on purpose: they use splice(2), which a container's
 // system call filter may refuse.
-func (f *flow) copy(dst, src Stream, total *atomic.Int64, limit int64) error {
+func (f *flow) copy(dst, src Stream, total, sum *atomic.Int64, limit int64) error {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for {
@@ -93,6 +95,9 @@ func (f *flow) copy(dst, src Stream, total *atomic.Int64, limit int64) error {
 				return err
 			}
 			total.Add(int64(n))
+			if sum != nil {
+				sum.Add(int64(n))
+			}
 			f.touch()
 		}
 		if errors.Is(err, io.EOF) {

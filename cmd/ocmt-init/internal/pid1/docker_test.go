@@ -93,7 +93,7 @@ func socketDir(t *testing.T, rules ...egress.Rule) string {
 		}
 	}()
 	broker, err := egress.NewBroker(egress.Options{
-		Record:   func(c egress.Connection) { t.Logf("recorded %+v", c) },
+		Record:   func(c egress.Connection) error { t.Logf("recorded %+v", c); return nil },
 		Resolver: oneAddress{},
 		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			var d net.Dialer
