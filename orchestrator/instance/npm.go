@@ -131,9 +131,10 @@ func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoin
 		return sandbox.Mount{}, err
 	}
 	logger := f.Logger.With("tenant", b.tenant, "container", b.id)
-	broker, err := egress.NewBroker(egress.Options{Logger: logger, Record: func(c egress.Connection) {
+	broker, err := egress.NewBroker(egress.Options{Logger: logger, Record: func(c egress.Connection) error {
 		logger.Info("egress connection", "host", c.Host, "port", c.Port, "allowed", c.Allowed, "code", string(c.Code),
 			"address", c.Address.String(), "bytes_up", c.BytesUp, "bytes_down", c.BytesDown, "duration", c.Duration)
+		return nil
 	}})
 	if err != nil {
 		return sandbox.Mount{}, err
