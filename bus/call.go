@@ -87,25 +87,38 @@ func (p *Peer) Publish(verb string, data []byte) error {
 // comes beyond is dropped; other handlers are not held up. Handle returns when
 // the handler is in effect.
 func (p *Peer) Handle(verb string, fn Handler) error {
+	return p.HandleAsync(verb, func(ctx context.Context, data []byte, answer func([]byte)) {
+		answer(fn(ctx, data))
+	})
+}
+
+// HandleAsync is [Peer.Handle] for a handler that may answer after it has
+// returned, from any goroutine. It must not take long itself; how much work it
+// starts is its own to bound. An answer after the peer was closed goes nowhere.
+func (p *Peer) HandleAsync(verb string, fn func(ctx context.Context, data []byte, answer func(reply []byte))) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	if !p.onClose(cancel) {
 		cancel()
 		return p.errClosed()
 	}
 	return p.subscribe(subject.Out(p.names, verb), p.server.limits.HandlerMessages, func(m *nats.Msg) {
-		reply := fn(ctx, m.Data)
-		if reply == nil || m.Reply == "" {
-			return
-		}
-		// The server would refuse a forged reply subject as well.
-		if !subject.InRunnerInbox(p.names, m.Reply) {
-			p.noise.Do(func() { p.log.Warn("runner asked for an answer on a subject that is not its own", "subject", m.Reply) })
-			return
-		}
-		if err := p.host.Publish(m.Reply, reply); err != nil && !p.isClosed() {
-			p.noise.Do(func() { p.log.Warn("cannot answer the runner", "error", err) })
-		}
+		fn(ctx, m.Data, func(reply []byte) { p.reply(m.Reply, reply) })
 	})
+}
+
+// reply answers a message of the runner, if it asked for an answer.
+func (p *Peer) reply(subj string, reply []byte) {
+	if reply == nil || subj == "" {
+		return
+	}
+	// The server would refuse a forged reply subject as well.
+	if !subject.InRunnerInbox(p.names, subj) {
+		p.noise.Do(func() { p.log.Warn("runner asked for an answer on a subject that is not its own", "subject", subj) })
+		return
+	}
+	if err := p.host.Publish(subj, reply); err != nil && !p.isClosed() {
+		p.noise.Do(func() { p.log.Warn("cannot answer the runner", "error", err) })
+	}
 }
 
 // begin registers a call that waits.

@@ -282,6 +282,45 @@ func TestSlowHandler(t *testing.T) {
 	}
 }
 
+// TestHandleAsync answers the second message before the first, and nothing
+// after the end of the peer.
+func TestHandleAsync(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Limits{})
+	id := identity("default", "p", 1)
+	p, socket := attach(t, s, id)
+	first := make(chan func([]byte), 1)
+	if err := p.HandleAsync(subject.Host, func(_ context.Context, data []byte, answer func([]byte)) {
+		if string(data) == "first" {
+			first <- answer
+			return
+		}
+		answer(data)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	nc, _ := runner(t, socket, id)
+	answered := make(chan string, 1)
+	go func() {
+		if m, err := nc.Request(subject.Out(id.subject(), subject.Host), []byte("first"), patience); err == nil {
+			answered <- string(m.Data)
+		}
+	}()
+	answer := receive(t, "first message", first)
+	if m, err := nc.Request(subject.Out(id.subject(), subject.Host), []byte("second"), patience); err != nil || string(m.Data) != "second" {
+		t.Errorf("second: got %v, %v", m, err)
+	}
+	answer([]byte("late"))
+	if got := receive(t, "late answer", answered); got != "late" {
+		t.Errorf("first: got %q, want late", got)
+	}
+	p.Close()
+	answer([]byte("too late")) // no panic, and nobody to see it
+	if err := p.HandleAsync(subject.Host, nil); !errdefs.IsUnavailable(err) {
+		t.Errorf("after close: got %v, want Unavailable", err)
+	}
+}
+
 // TestHostReconnects has the server drop the host's connection, as it would
 // drop a slow one.
 func TestHostReconnects(t *testing.T) {
