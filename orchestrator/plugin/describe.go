@@ -37,24 +37,25 @@ type packageJSON struct {
 	extensions, runtimeExtensions            []string
 }
 
-// Describe reads what a package says of itself: its package.json, and its
-// openclaw.plugin.json; each is nil where there is none, not both. root is the
-// package's directory relative to the payload's root, and exists says whether
-// a slash-separated path relative to the payload's root is a regular file.
+// Describe reads what a package says of itself in its files, of which it has a
+// package.json or an openclaw.plugin.json at least. root is the package's
+// directory relative to the payload's root, and exists says whether a
+// slash-separated path relative to the payload's root is a regular file.
 //
 // An entry may be TypeScript where the package does not hold what it is built
 // to: the runner takes it, below node_modules too.
 //
 // Errors are of class fault.ErrPlugin with a hint for the author.
-func Describe(packageFile, manifestFile []byte, root string, exists func(path string) bool) (Descriptor, error) {
-	if len(packageFile) == 0 && manifestFile != nil {
+func Describe(read Files, root string, exists func(path string) bool) (Descriptor, error) {
+	packageFile := read.Package
+	if len(packageFile) == 0 && read.Manifest != nil {
 		packageFile = []byte("{}") // a manifest beside its entry is a plugin too
 	}
 	pkg, err := parsePackage(packageFile)
 	if err != nil {
 		return Descriptor{}, err
 	}
-	id, manifest, err := identify(pkg, manifestFile)
+	id, manifest, err := identify(pkg, read.Manifest)
 	if err != nil {
 		return Descriptor{}, err
 	}
@@ -66,9 +67,14 @@ func Describe(packageFile, manifestFile []byte, root string, exists func(path st
 	if err != nil {
 		return Descriptor{}, err
 	}
+	permissions, asks, err := FindPermissions(read)
+	if err != nil {
+		return Descriptor{}, err
+	}
 	return Descriptor{
 		ID: id, Name: pkg.name, Version: pkg.version, Description: pkg.description,
 		Root: root, Entries: entries, Manifest: manifest,
+		Permissions: permissions, HasPermissions: asks, Wishes: wishes(id, manifest),
 	}, nil
 }
 

@@ -88,7 +88,7 @@ func TestDescribe(t *testing.T) {
 			if tt.manifest != "" {
 				manifest = []byte(tt.manifest)
 			}
-			got, err := Describe([]byte(tt.pkg), manifest, tt.root, holds(tt.files...))
+			got, err := Describe(Files{Package: []byte(tt.pkg), Manifest: manifest}, tt.root, holds(tt.files...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func TestDescribeRefuses(t *testing.T) {
 			if tt.manifest != "" {
 				manifest = []byte(tt.manifest)
 			}
-			_, err := Describe([]byte(tt.pkg), manifest, path.Join(tt.root, "."), holds(tt.files...))
+			_, err := Describe(Files{Package: []byte(tt.pkg), Manifest: manifest}, path.Join(tt.root, "."), holds(tt.files...))
 			var got *fault.Error
 			if !errors.As(err, &got) {
 				t.Fatalf("error = %v, want a fault", err)
@@ -184,7 +184,7 @@ func FuzzDescribe(f *testing.F) {
 	f.Add([]byte(`{"name":"@a/b","exports":{".":{"import":"./a.mjs"}}}`), []byte(nil), "a.mjs")
 	f.Add([]byte(`{"main":"lib"}`), []byte(`{"id":"x",}`), "lib/index.js")
 	f.Fuzz(func(t *testing.T, pkg, manifest []byte, file string) {
-		d, err := Describe(pkg, manifest, "node_modules/p", func(p string) bool { return p == "node_modules/p/"+file })
+		d, err := Describe(Files{Package: pkg, Manifest: manifest}, "node_modules/p", func(p string) bool { return p == "node_modules/p/"+file })
 		if err != nil {
 			if fault.Of(err).Code == "internal" {
 				t.Fatalf("error without a code: %v", err)

@@ -31,6 +31,11 @@ type Descriptor struct {
 	Entries []string `json:"entries"`
 	// Manifest is openclaw.plugin.json as strict JSON, or nil.
 	Manifest json.RawMessage `json:"manifest,omitempty"`
+	// Permissions is the permission manifest, if HasPermissions.
+	Permissions    Permissions `json:"permissions,omitzero"`
+	HasPermissions bool        `json:"hasPermissions,omitempty"`
+	// Wishes are read from Manifest, sorted.
+	Wishes []Wish `json:"wishes,omitempty"`
 }
 
 // Payload is a sealed package with its dependencies.
