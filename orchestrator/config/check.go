@@ -2,6 +2,8 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,25 +82,116 @@ func (c checker) each(plugins *hujson.Object, section string, do func(id string,
 func (c checker) entry(id string, obj *hujson.Object) (Entry, error) {
 	var e Entry
 	path := "plugins.entries." + id
-	if v := member(obj, "enabled"); v != nil {
-		switch v.Value.Kind() {
-		case 't', 'f':
-			on := v.Value.Kind() == 't'
-			e.Enabled = &on
-		default:
-			return e, c.errorAt(v, "%s.enabled must be true or false, not %s", path, kindOf(v))
-		}
+	var err error
+	if e.Enabled, err = c.boolean(obj, path, "enabled"); err != nil {
+		return e, err
 	}
 	if v := member(obj, "config"); v != nil {
 		if _, err := c.object(v, path+".config"); err != nil {
 			return e, err
 		}
-		strict := v.Clone()
-		strict.BeforeExtra, strict.AfterExtra = nil, nil
-		strict.Minimize()
-		e.Config = json.RawMessage(strict.Pack())
+		e.Config = strictJSON(v)
 	}
-	return e, nil
+	if v := member(obj, "permissions"); v != nil {
+		if e.Permissions, err = c.permissions(path+".permissions", v); err != nil {
+			return e, err
+		}
+	}
+	if v := member(obj, "hooks"); v != nil {
+		e.Hooks, err = c.hooks(path+".hooks", v)
+	}
+	return e, err
+}
+
+// permissions checks a narrowing and places its errors, which may be deep
+// inside.
+func (c checker) permissions(path string, v *hujson.Value) (json.RawMessage, error) {
+	text := strictJSON(v)
+	_, _, err := plugin.ReadPermissions(text)
+	var p *plugin.PermissionError
+	if !errors.As(err, &p) {
+		return text, err
+	}
+	at := v.Find(p.Pointer)
+	if at == nil {
+		at = v
+	}
+	field := path
+	if p.Pointer != "" {
+		field += "." + p.Field()
+	}
+	return nil, c.errorAt(at, "%s %s; %s", field, p.Problem, p.Hint)
+}
+
+// hooks reads what is ours of a hook policy. Names of events are not checked:
+// an event that is unknown here may be a newer host's.
+func (c checker) hooks(path string, v *hujson.Value) (HookPolicy, error) {
+	var h HookPolicy
+	obj, err := c.object(v, path)
+	if err != nil {
+		return h, err
+	}
+	if h.AllowConversationAccess, err = c.boolean(obj, path, "allowConversationAccess"); err != nil {
+		return h, err
+	}
+	if h.AllowPromptInjection, err = c.boolean(obj, path, "allowPromptInjection"); err != nil {
+		return h, err
+	}
+	if v := member(obj, "timeoutMs"); v != nil {
+		if h.Timeout, err = c.millis(v, path+".timeoutMs"); err != nil {
+			return h, err
+		}
+	}
+	v = member(obj, "timeouts")
+	if v == nil {
+		return h, nil
+	}
+	timeouts, err := c.object(v, path+".timeouts")
+	if err != nil {
+		return h, err
+	}
+	h.Timeouts = make(map[string]time.Duration, len(timeouts.Members))
+	for i := range timeouts.Members {
+		m := &timeouts.Members[i]
+		name := nameOf(m)
+		if h.Timeouts[name], err = c.millis(&m.Value, path+".timeouts."+plugin.Printable(name, plugin.MaxEventLen)); err != nil {
+			return h, err
+		}
+	}
+	return h, nil
+}
+
+// boolean returns a member that is true or false, nil if it is not there.
+func (c checker) boolean(obj *hujson.Object, path, name string) (*bool, error) {
+	v := member(obj, name)
+	if v == nil {
+		return nil, nil
+	}
+	kind := v.Value.Kind()
+	if kind != 't' && kind != 'f' {
+		return nil, c.errorAt(v, "%s.%s must be true or false, not %s", path, name, kindOf(v))
+	}
+	on := kind == 't'
+	return &on, nil
+}
+
+// millis returns a time in milliseconds that a handler may be given.
+func (c checker) millis(v *hujson.Value, what string) (time.Duration, error) {
+	most := plugin.MaxHookTimeout.Milliseconds()
+	if v.Value.Kind() == '0' {
+		if n, err := strconv.ParseInt(string(v.Value.(hujson.Literal)), 10, 64); err == nil && n >= 1 && n <= most {
+			return time.Duration(n) * time.Millisecond, nil
+		}
+	}
+	return 0, c.errorAt(v, "%s must be a whole number of milliseconds from 1 to %d", what, most)
+}
+
+// strictJSON returns the value without comments and trailing commas.
+func strictJSON(v *hujson.Value) json.RawMessage {
+	strict := v.Clone()
+	strict.BeforeExtra, strict.AfterExtra = nil, nil
+	strict.Minimize()
+	return strict.Pack()
 }
 
 func (c checker) install(id string, obj *hujson.Object) (Install, error) {

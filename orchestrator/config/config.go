@@ -49,6 +49,21 @@ type File struct {
 type Entry struct {
 	Enabled *bool           // nil if the file does not say, which means enabled
 	Config  json.RawMessage // strict JSON of an object; nil if absent
+	// Permissions narrows what the plugin was granted: strict JSON that
+	// plugin.ReadPermissions accepts; nil if absent.
+	Permissions json.RawMessage
+	Hooks       HookPolicy
+}
+
+// HookPolicy is plugins.entries.<id>.hooks, OpenClaw's settings of a plugin's
+// hooks.
+type HookPolicy struct {
+	AllowConversationAccess *bool // nil if the file does not say
+	AllowPromptInjection    *bool // nil if the file does not say
+	// Timeout bounds each handler, and Timeouts those of single events; zero
+	// and absent if the file does not say. At most plugin.MaxHookTimeout.
+	Timeout  time.Duration
+	Timeouts map[string]time.Duration
 }
 
 // On reports whether the entry leaves the plugin switched on.
