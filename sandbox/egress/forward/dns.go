@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -26,11 +25,16 @@ const (
 	dnsIdle = 5 * time.Second
 )
 
-// table is what the name server knows: granted hosts and their addresses.
-type table map[string]netip.Addr
+// zone is what the name server knows.
+type zone struct {
+	// lookup returns the addresses of a name in lower case, or why not.
+	lookup func(host string) ([]netip.Addr, dnsmessage.RCode)
+	// missing is told of a name without any whose address was asked for.
+	missing func(host string)
+}
 
 // answer returns the answer to a query, or nil when it deserves none.
-func (t table) answer(query []byte) []byte {
+func (z zone) answer(query []byte) []byte {
 	var p dnsmessage.Parser
 	header, err := p.Start(query)
 	if err != nil || header.Response {
@@ -57,22 +61,26 @@ func (t table) answer(query []byte) []byte {
 		reply.RCode = dnsmessage.RCodeFormatError
 		return pack(reply, nil, netip.Addr{})
 	}
-	addr := t.lookup(question, &reply)
+	addr := z.resolve(question, &reply)
 	return pack(reply, &question, addr)
 }
 
-// lookup returns the address to answer with, if any, and sets the code.
-func (t table) lookup(q dnsmessage.Question, reply *dnsmessage.Header) netip.Addr {
+// resolve returns the address to answer with, if any, and sets the code.
+func (z zone) resolve(q dnsmessage.Question, reply *dnsmessage.Header) netip.Addr {
 	if q.Class != dnsmessage.ClassINET {
 		reply.RCode = dnsmessage.RCodeRefused
 		return netip.Addr{}
 	}
-	addr, ok := t[strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))]
-	switch {
-	case !ok:
-		reply.RCode = dnsmessage.RCodeNameError
-	case q.Type == dnsmessage.TypeA && addr.Is4():
-		return addr
+	host := strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))
+	var addrs []netip.Addr
+	addrs, reply.RCode = z.lookup(host)
+	if reply.RCode == dnsmessage.RCodeNameError && (q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeAAAA) {
+		z.missing(host)
+	}
+	for _, addr := range addrs {
+		if q.Type == dnsmessage.TypeA && addr.Is4() || q.Type == dnsmessage.TypeAAAA && addr.Is6() {
+			return addr
+		}
 	}
 	return netip.Addr{} // the name exists and has no such data
 }
@@ -83,9 +91,13 @@ func pack(header dnsmessage.Header, q *dnsmessage.Question, addr netip.Addr) []b
 		message.Questions = []dnsmessage.Question{*q}
 	}
 	if addr.IsValid() {
+		var body dnsmessage.ResourceBody = &dnsmessage.AAAAResource{AAAA: addr.As16()}
+		if addr.Is4() {
+			body = &dnsmessage.AResource{A: addr.As4()}
+		}
 		message.Answers = []dnsmessage.Resource{{
 			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: ttl},
-			Body:   &dnsmessage.AResource{A: addr.As4()},
+			Body:   body,
 		}}
 	}
 	packed, err := message.Pack()
@@ -97,15 +109,15 @@ func pack(header dnsmessage.Header, q *dnsmessage.Question, addr netip.Addr) []b
 
 // nameServer answers on UDP and TCP at one address.
 type nameServer struct {
-	table atomic.Pointer[table]
-	udp   net.PacketConn
-	tcp   net.Listener
-	stop  context.CancelFunc
-	wg    sync.WaitGroup
+	zone zone
+	udp  net.PacketConn
+	tcp  net.Listener
+	stop context.CancelFunc
+	wg   sync.WaitGroup
 }
 
 // startNameServer listens and serves until stop is called.
-func startNameServer(ctx context.Context, at netip.AddrPort, t table) (*nameServer, error) {
+func startNameServer(ctx context.Context, at netip.AddrPort, z zone) (*nameServer, error) {
 	var config net.ListenConfig
 	udp, err := config.ListenPacket(ctx, "udp", at.String())
 	if err != nil {
@@ -117,8 +129,7 @@ func startNameServer(ctx context.Context, at netip.AddrPort, t table) (*nameServ
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	s := &nameServer{udp: udp, tcp: tcp, stop: stop}
-	s.table.Store(&t)
+	s := &nameServer{zone: z, udp: udp, tcp: tcp, stop: stop}
 	context.AfterFunc(ctx, func() {
 		_ = udp.Close()
 		tcp.Close()
@@ -144,7 +155,7 @@ func (s *nameServer) serveUDP() {
 		if err != nil {
 			continue // an ICMP error of an earlier answer
 		}
-		if reply := s.table.Load().answer(query[:n]); reply != nil {
+		if reply := s.zone.answer(query[:n]); reply != nil {
 			_, _ = s.udp.WriteTo(reply, from)
 		}
 	}
@@ -188,7 +199,7 @@ func (s *nameServer) converse(conn net.Conn) {
 		if _, err := io.ReadFull(conn, buf[:length]); err != nil {
 			return
 		}
-		reply := s.table.Load().answer(buf[:length])
+		reply := s.zone.answer(buf[:length])
 		if reply == nil {
 			return
 		}

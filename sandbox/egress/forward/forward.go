@@ -4,12 +4,15 @@
 //
 // Programs in the container need to know nothing of it: a granted name
 // resolves to an address of 127.1.0.0/16, and a connection to its granted port
-// arrives at the real host. Every other name does not exist, every other port
-// refuses. The package is a convenience and no boundary: the broker decides
+// arrives at the real host. Names that a wildcard covers come into being when
+// they are looked up. Every other name does not exist, at once, and the broker
+// is told of it; every other port refuses, which only the kernel knows. The
+// package is a convenience and no boundary: the broker decides
 // again, and whoever attacks the forwarder gains what the socket gives anyway.
 //
-// It promises to be small and idle when there are no grants: no listener, no
-// name server, one silent connection to the broker.
+// It promises to follow the broker's policy at once, and to be small and idle
+// when there are no grants: a name server and one silent connection to the
+// broker.
 package forward
 
 import (
@@ -46,20 +49,12 @@ type Options struct {
 
 // Forwarder follows the broker's policy. Make it with New, run it once.
 type Forwarder struct {
-	opts  Options
-	ready chan struct{}
-
-	// Owned by Run's goroutine.
-	addresses map[string]netip.Addr
-	listeners map[netip.AddrPort]*listener
-	names     *nameServer
-}
-
-// listener is the entrance to one grant.
-type listener struct {
-	grant link.Grant
-	stop  context.CancelFunc
-	done  sync.WaitGroup // the accept loop and its connections
+	opts      Options
+	ready     chan struct{}
+	directory *directory
+	reporter  reporter
+	names     *nameServer    // nil until it runs; owned by Run's goroutine
+	tasks     sync.WaitGroup // accept loops and connections
 }
 
 // New makes a forwarder.
@@ -70,11 +65,13 @@ func New(opts Options) *Forwarder {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Forwarder{
+	f := &Forwarder{
 		opts:      opts,
 		ready:     make(chan struct{}),
-		listeners: map[netip.AddrPort]*listener{},
+		directory: newDirectory(),
 	}
+	f.reporter.send = f.report
+	return f
 }
 
 // Ready is closed when the first policy is in force.
@@ -83,12 +80,18 @@ func (f *Forwarder) Ready() <-chan struct{} { return f.ready }
 // Run follows the policy until ctx ends. While the broker does not answer, the
 // last policy stays in force and the broker is tried again.
 func (f *Forwarder) Run(ctx context.Context) {
-	defer f.apply(ctx, nil)
+	f.directory.loopbacks = loopbacks(ctx)
+	f.directory.open = func(at netip.AddrPort, target link.Grant, n *name) (shut func(), ok bool) {
+		return f.open(ctx, at, target, n)
+	}
+	f.startNames(ctx)
+	defer f.end()
 	first := sync.OnceFunc(func() { close(f.ready) })
 	wait := retryFirst
 	for ctx.Err() == nil {
 		err := f.follow(ctx, func(grants []link.Grant) {
-			f.apply(ctx, grants)
+			f.startNames(ctx) // in case that it could not before
+			f.directory.apply(grants)
 			first()
 			wait = retryFirst
 		})
@@ -124,72 +127,79 @@ func (f *Forwarder) follow(ctx context.Context, apply func([]link.Grant)) error 
 	}
 }
 
-// apply brings name server and listeners in line with the grants. What cannot
-// be bound is logged and tried again with the next policy.
-func (f *Forwarder) apply(ctx context.Context, grants []link.Grant) {
-	f.addresses = assign(f.addresses, grants)
-	wanted := make(map[netip.AddrPort]link.Grant, len(grants))
-	for _, g := range grants {
-		at := netip.AddrPortFrom(f.addresses[g.Host], g.Port)
-		if _, taken := wanted[at]; !taken { // localhost and 127.0.0.1 are one place
-			wanted[at] = g
-		}
-	}
-	for at, l := range f.listeners {
-		if wanted[at] != l.grant {
-			l.stop()
-			l.done.Wait()
-			delete(f.listeners, at)
-		}
-	}
-	for at, g := range wanted {
-		if f.listeners[at] == nil {
-			f.open(ctx, at, g)
-		}
-	}
-	f.applyNames(ctx)
-}
-
-func (f *Forwarder) applyNames(ctx context.Context) {
-	t := table(f.addresses)
-	switch {
-	case len(t) == 0 && f.names != nil:
+// end stops everything and waits for it.
+func (f *Forwarder) end() {
+	if f.names != nil {
 		f.names.close()
-		f.names = nil
-	case len(t) == 0:
-	case f.names != nil:
-		f.names.table.Store(&t)
-	default:
-		names, err := startNameServer(ctx, f.opts.DNS, t)
-		if err != nil {
-			f.opts.Logger.Error("cannot start the name server", "address", f.opts.DNS, "error", err)
-			return
-		}
-		f.names = names
 	}
+	f.directory.apply(nil)
+	f.tasks.Wait()
+	f.reporter.done.Wait()
 }
 
-// open starts to listen for one grant.
-func (f *Forwarder) open(ctx context.Context, at netip.AddrPort, g link.Grant) {
+// loopbacks returns the container's loopback addresses.
+func loopbacks(ctx context.Context) []netip.Addr {
+	var config net.ListenConfig
+	ln, err := config.Listen(ctx, "tcp6", "[::1]:0")
+	if err != nil {
+		return []netip.Addr{loopback}
+	}
+	ln.Close()
+	return []netip.Addr{loopback, netip.IPv6Loopback()}
+}
+
+// startNames starts the name server unless it runs.
+func (f *Forwarder) startNames(ctx context.Context) {
+	if f.names != nil {
+		return
+	}
+	names, err := startNameServer(ctx, f.opts.DNS, zone{
+		lookup:  f.directory.lookup,
+		missing: func(host string) { f.reporter.add(ctx, host) },
+	})
+	if err != nil {
+		f.opts.Logger.Error("cannot start the name server", "address", f.opts.DNS, "error", err)
+		return
+	}
+	f.names = names
+}
+
+// open starts to listen for a target. What it returns ends that, and cuts off
+// the connections.
+func (f *Forwarder) open(ctx context.Context, at netip.AddrPort, target link.Grant, n *name) (shut func(), ok bool) {
 	var config net.ListenConfig
 	ln, err := config.Listen(ctx, "tcp", at.String())
 	if err != nil {
-		f.opts.Logger.Error("cannot listen for a granted host", "host", g.Host, "port", g.Port, "error", err)
-		return
+		f.opts.Logger.Error("cannot listen for a granted host", "host", target.Host, "port", target.Port, "error", err)
+		return nil, false
 	}
 	ctx, stop := context.WithCancel(ctx)
-	l := &listener{grant: g, stop: stop}
-	f.listeners[at] = l
-	context.AfterFunc(ctx, func() { ln.Close() })
-	l.done.Go(func() {
+	f.tasks.Go(func() {
 		for {
 			conn, ok := accept(ctx, ln)
 			if !ok {
 				return
 			}
-			l.done.Go(func() { f.forward(ctx, conn, g) })
+			n.conns.Add(1)
+			f.tasks.Go(func() {
+				defer n.conns.Add(-1)
+				f.forward(ctx, conn, target)
+			})
 		}
 	})
+	return func() { stop(); ln.Close() }, true
+}
+
+// report tells the broker of a name that was looked up in vain. It is lost
+// when the broker does not answer.
+func (f *Forwarder) report(ctx context.Context, host string) {
+	conn, err := f.dial(ctx)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(reportPause))
+	_, _ = conn.Write([]byte(link.Request{Report: host}.String()))
 }
 
 // forward hands one connection to the broker. A refusal resets it.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ocmt/ocmt/sandbox/egress"
 	"github.com/ocmt/ocmt/sandbox/egress/forward"
+	"github.com/ocmt/ocmt/sandbox/egress/link"
 )
 
 const host = "api.example.test"
@@ -25,6 +26,7 @@ type fixture struct {
 	dns    netip.AddrPort
 	broker *egress.Broker
 	stop   func() // ends the broker's service
+	denied chan egress.Connection
 }
 
 // resolveAll gives every name the same public address.
@@ -36,8 +38,14 @@ func (resolveAll) LookupNetIP(context.Context, string, string) ([]netip.Addr, er
 
 func newFixture(t testing.TB, upstream net.Listener) *fixture {
 	t.Helper()
+	denied := make(chan egress.Connection, 1024)
 	broker, err := egress.NewBroker(egress.Options{
-		Record:   func(egress.Connection) error { return nil },
+		Record: func(c egress.Connection) error {
+			if c.Phase == egress.PhaseDenied {
+				denied <- c
+			}
+			return nil
+		},
 		Resolver: resolveAll{},
 		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			var d net.Dialer
@@ -53,6 +61,7 @@ func newFixture(t testing.TB, upstream net.Listener) *fixture {
 		socket: filepath.Join(t.TempDir(), "egress.sock"),
 		dns:    freePort(t),
 		broker: broker,
+		denied: denied,
 	}
 	return f
 }
@@ -235,9 +244,13 @@ func TestLivePolicy(t *testing.T) {
 	port := freePort(t).Port()
 	f.serve(t)
 	<-f.forward(t).Ready()
-	if conn, err := net.Dial("tcp", f.dns.String()); err == nil {
-		conn.Close()
-		t.Error("the name server runs without a grant")
+	var dnsErr *net.DNSError
+	began := time.Now()
+	if _, err := f.dial(host, port); !errors.As(err, &dnsErr) || !dnsErr.IsNotFound {
+		t.Errorf("without a grant: %v", err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the answer took %v", took)
 	}
 
 	f.grant(t, egress.Rule{Host: host, Port: port, Plaintext: true})
@@ -261,10 +274,10 @@ func TestLivePolicy(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("the connection outlived its grant: %v", err)
 	}
-	eventually(t, "the end of listener and name server", func() bool {
+	eventually(t, "the end of listener and name", func() bool {
 		_, errListener := net.Dial("tcp", at)
-		_, errDNS := net.Dial("tcp", f.dns.String())
-		return errListener != nil && errDNS != nil
+		_, errName := f.dial(host, port)
+		return errListener != nil && errors.As(errName, &dnsErr) && dnsErr.IsNotFound
 	})
 
 	f.grant(t, egress.Rule{Host: host, Port: port, Plaintext: true})
@@ -322,22 +335,128 @@ func TestBrokerRestart(t *testing.T) {
 	})
 }
 
-// TestLoopbackRegistry grants the host's own loopback: it appears at the same
-// address and port inside.
-func TestLoopbackRegistry(t *testing.T) {
+// TestLoopback grants the host's own loopback: it appears at the same address
+// and port inside, and by its name.
+func TestLoopback(t *testing.T) {
+	ranges := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	for name, rule := range map[string]egress.Rule{
+		"a registry": {Plaintext: true, AllowNonPublic: true},
+		"ranges":     {Plaintext: true, Allow: ranges},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, echoServer(t))
+			rule.Host, rule.Port = "localhost", freePort(t).Port()
+			same := rule
+			same.Host = "127.0.0.1"
+			f.grant(t, rule, same)
+			f.serve(t)
+			<-f.forward(t).Ready()
+			addrs := []string{"127.0.0.1"}
+			if ln, err := net.Listen("tcp6", "[::1]:0"); err == nil {
+				ln.Close()
+				addrs = append(addrs, "::1")
+			}
+			for _, addr := range addrs {
+				conn, err := net.Dial("tcp", net.JoinHostPort(addr, strconv.Itoa(int(rule.Port))))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				wantEcho(t, conn)
+			}
+			conn, err := f.dial("localhost", rule.Port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			wantEcho(t, conn)
+		})
+	}
+}
+
+// TestWildcard reaches names that come into being when they are asked for.
+func TestWildcard(t *testing.T) {
 	f := newFixture(t, echoServer(t))
-	port := freePort(t).Port()
-	f.grant(t,
-		egress.Rule{Host: "localhost", Port: port, Plaintext: true, AllowNonPublic: true},
-		egress.Rule{Host: "127.0.0.1", Port: port, Plaintext: true, AllowNonPublic: true})
+	port, other := freePort(t).Port(), freePort(t).Port()
+	wild := egress.Rule{Host: "*.example.test", Port: port, Plaintext: true}
+	f.grant(t, wild, egress.Rule{Host: "b.example.test", Port: other, Plaintext: true})
 	f.serve(t)
 	<-f.forward(t).Ready()
-	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+	places := map[string]bool{}
+	for _, target := range []string{"a.example.test", "b.example.test", "C.Example.Test"} {
+		conn, err := f.dial(target, port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		places[conn.RemoteAddr().String()] = true
+		wantEcho(t, conn)
+	}
+	if len(places) != 3 {
+		t.Errorf("three names are at %v", places)
+	}
+	conn, err := f.dial("b.example.test", other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if _, err := f.dial("a.example.test", other); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a port of another name: %v", err)
+	}
+	var dnsErr *net.DNSError
+	for _, target := range []string{"example.test", "a.b.example.test"} {
+		if _, err := f.dial(target, port); !errors.As(err, &dnsErr) || !dnsErr.IsNotFound {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+
+	// A connection goes on when a rule of its own takes the wildcard's place.
+	conn, err = f.dial("a.example.test", port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	if _, err := io.WriteString(conn, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	f.grant(t, egress.Rule{Host: "a.example.test", Port: port, Plaintext: true})
+	eventually(t, "the end of the wildcard", func() bool {
+		_, err := f.dial("d.example.test", port)
+		return errors.As(err, &dnsErr) && dnsErr.IsNotFound
+	})
 	wantEcho(t, conn)
+}
+
+// TestReports looks up names that are not granted: the broker is told, once
+// each, and of no other.
+func TestReports(t *testing.T) {
+	f := newFixture(t, echoServer(t))
+	port := freePort(t).Port()
+	f.grant(t, egress.Rule{Host: host, Port: port, Plaintext: true})
+	f.serve(t)
+	<-f.forward(t).Ready()
+	for _, name := range []string{"first.evil.test", host, "first.evil.test", "localhost", "Second.evil.test"} {
+		if conn, err := f.dial(name, port); err == nil {
+			conn.Close()
+		}
+	}
+	for _, want := range []string{"first.evil.test", "second.evil.test"} {
+		select {
+		case c := <-f.denied:
+			if c.Host != want || c.Port != 0 || c.Code != link.NotGranted || c.Allowed || c.Count != 1 {
+				t.Errorf("recorded %+v, want %s", c, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s was not reported", want)
+		}
+	}
+	f.stop() // which waits for the records
+	if len(f.denied) != 0 {
+		t.Errorf("recorded %+v, too", <-f.denied)
+	}
 }
 
 // TestPortTaken has something else on the granted port: the other grants work.

@@ -123,7 +123,7 @@ func ParseTarget(text string) (Grant, error) {
 		return Grant{}, err
 	}
 	host = strings.ToLower(host)
-	if !hostLike(host) {
+	if !ValidHost(host) {
 		return Grant{}, fmt.Errorf("cannot read %q as a host name: %w", host, errdefs.ErrInvalidArgument)
 	}
 	return Grant{Host: host, Port: port}, nil
@@ -138,7 +138,8 @@ func ParsePort(text string) (uint16, error) {
 	return uint16(port), nil
 }
 
-func hostLike(host string) bool {
+// ValidHost says that a host is a ValidName or an IPv6 address without a zone.
+func ValidHost(host string) bool {
 	if ValidName(host) {
 		return true
 	}
