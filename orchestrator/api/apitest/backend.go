@@ -5,7 +5,6 @@ package apitest
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,11 +28,18 @@ import (
 var Epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // Backend holds plugins: "demo" of the package @scope/demo in the tenant
-// default, whose tools are described at [Backend.Call], and "metrics" in the
-// tenant acme.
+// default, whose tools are described at [Backend.Call], its hooks at
+// [Backend.Emit], its services at [Backend.Change] and its permissions at
+// [Backend.Grant]; and "metrics" in the tenant acme.
 type Backend struct {
-	mu      sync.Mutex
-	plugins []v1.PluginDetail
+	mu        sync.Mutex
+	plugins   []v1.PluginDetail
+	services  []v1.Service
+	granted   []v1.Permission // of demo
+	approvals []approval
+	events    []v1.Event
+	happened  chan struct{} // closed by the next event
+	hosts     []*host
 }
 
 // New returns a backend with its plugins.
@@ -56,12 +62,17 @@ func New() *Backend {
 		Plugin: v1.Plugin{Tenant: "acme", ID: "metrics", Name: "metrics", Version: "0.1.0", Source: "path", Spec: "/src/metrics", State: "disabled"},
 		Form:   "tree", InstalledAt: Epoch,
 	}
-	return &Backend{plugins: []v1.PluginDetail{demo, metrics}}
+	b := &Backend{plugins: []v1.PluginDetail{demo, metrics}, services: services(), granted: granted(), happened: make(chan struct{})}
+	b.approvals = []approval{{Approval: permissionRequest(), resolved: make(chan struct{})}}
+	b.event("default", "demo", v1.EventInstalled, demo.Plugin)
+	b.event("acme", "metrics", v1.EventInstalled, metrics.Plugin)
+	b.event("default", "demo", v1.EventState, demo.Plugin)
+	return b
 }
 
 // Parts returns b as what httpapi.New takes.
 func (b *Backend) Parts() httpapi.Backend {
-	return httpapi.Backend{System: b, Plugins: b, Tools: b}
+	return httpapi.Backend{System: b, Plugins: b, Tools: b, Hooks: b, Services: b, Permissions: b, Approvals: b, Events: b, Hosts: b}
 }
 
 // Version returns version 0.0.0-test.
@@ -72,8 +83,12 @@ func (b *Backend) Version(context.Context) v1.Version {
 // Status names an engine that is not there.
 func (b *Backend) Status(ctx context.Context, tenant string) (v1.Status, error) {
 	plugins, err := b.List(ctx, tenant)
+	if err != nil {
+		return v1.Status{}, err
+	}
+	pending, err := b.Approvals(ctx, tenant)
 	return v1.Status{Version: b.Version(ctx), PID: os.Getpid(), StartedAt: Epoch, Home: "/home/demo/.openclaw",
-		Engine: v1.Engine{Name: "docker", Version: "20.10.24", Runtime: "runc"}, Image: "sha256:0123", Plugins: plugins,
+		Engine: v1.Engine{Name: "docker", Version: "20.10.24", Runtime: "runc"}, Image: "sha256:0123", Plugins: plugins, Pending: pending,
 		Notes: []string{"runc shares the host's kernel"}}, err
 }
 
@@ -114,8 +129,9 @@ func (b *Backend) Get(_ context.Context, tenant, ref string) (v1.PluginDetail, e
 }
 
 // Install installs whatever is asked for, but for these specs: "missing" is
-// not found, "broken" cannot be loaded, "hang" ends with ctx. The description
-// of a plugin from a path is the list of the upload's files.
+// not found, "broken" cannot be loaded, "hang" ends with ctx, and "asking" asks
+// for permissions, which is reviewed. The description of a plugin from a path is
+// the list of the upload's files.
 func (b *Backend) Install(ctx context.Context, tenant string, req httpapi.Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
 	progress(v1.Progress{Stage: "fetch", Message: req.Spec, Done: 512 << 10, Total: 1 << 20, Unit: "bytes"})
 	switch req.Spec {
@@ -128,6 +144,11 @@ func (b *Backend) Install(ctx context.Context, tenant string, req httpapi.Instal
 		return v1.PluginDetail{}, ctx.Err()
 	}
 	progress(v1.Progress{Stage: "load check"})
+	if req.Spec == "asking" {
+		if err := review(ctx, req); err != nil {
+			return v1.PluginDetail{}, err
+		}
+	}
 	detail := v1.PluginDetail{
 		Plugin: v1.Plugin{Tenant: tenant, ID: "new", Name: "new", Version: "2.0.0", Source: req.Source, Spec: req.Spec, Enabled: true, State: "ready", Generation: 1},
 		Digest: "sha256:" + strings.Repeat("cd", 32), Form: "erofs", InstalledAt: Epoch,
@@ -145,7 +166,31 @@ func (b *Backend) Install(ctx context.Context, tenant string, req httpapi.Instal
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.plugins = append(b.plugins, detail)
+	b.eventLocked(tenant, detail.ID, v1.EventInstalled, detail.Plugin)
 	return detail, nil
+}
+
+// review asks for a sensitive hook and for a host that nobody grants unasked.
+func review(ctx context.Context, req httpapi.Install) error {
+	accept := req.Accept
+	if accept == "" {
+		var err error
+		accept, err = req.Review(ctx, v1.Review{
+			Digest: "sha256:" + strings.Repeat("ef", 32), Plugin: "new", Name: "new", Version: "2.0.0",
+			Permissions: []v1.Permission{
+				{Kind: "registration", Target: "tool:search", Sentence: "offer the tool \"search\"", Origin: "registration"},
+				{Kind: "hook", Target: "before_tool_call", Value: "block", Sentence: "see every tool call and stop it", Origin: "registration", Sensitive: true},
+				{Kind: "network", Target: "api.example.com:443", Sentence: "connect to api.example.com, port 443", Origin: "manifest", Sensitive: true},
+			},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if accept == v1.AcceptNone {
+		return fault.New(errdefs.ErrPermissionDenied, "consent_refused", "the permissions of new were refused; nothing was installed")
+	}
+	return nil
 }
 
 // describe lists a tar's files with their sizes and links.
@@ -177,7 +222,9 @@ func (b *Backend) Uninstall(_ context.Context, tenant, ref string, _ bool) error
 	defer b.mu.Unlock()
 	i, err := b.find(tenant, ref)
 	if err == nil {
+		id := b.plugins[i].ID
 		b.plugins = slices.Delete(b.plugins, i, i+1)
+		b.eventLocked(tenant, id, v1.EventRemoved, nil)
 	}
 	return err
 }
@@ -205,6 +252,7 @@ func (b *Backend) change(tenant, ref string, apply func(*v1.Plugin)) (v1.Plugin,
 		return v1.Plugin{}, err
 	}
 	apply(&b.plugins[i].Plugin)
+	b.eventLocked(tenant, b.plugins[i].ID, v1.EventState, b.plugins[i].Plugin)
 	return b.plugins[i].Plugin, nil
 }
 
@@ -220,35 +268,35 @@ func (b *Backend) Verify(ctx context.Context, tenant, ref string) (v1.Verificati
 	return v1.Verification{Digest: p.Digest, Form: p.Form, Size: p.Size, Millis: 1.5}, nil
 }
 
-// Logs returns a few lines, with terminal escapes among them; with q.Follow it
+// LogLines sends a few lines, with terminal escapes among them; with q.Follow it
 // then waits for ctx.
-func (b *Backend) Logs(ctx context.Context, tenant, ref string, q v1.LogQuery) (io.ReadCloser, error) {
+func (b *Backend) LogLines(ctx context.Context, tenant, ref string, q v1.LogQuery, send func(v1.LogLine) error) error {
 	if _, err := b.Get(ctx, tenant, ref); err != nil {
-		return nil, err
+		return err
 	}
-	lines := []string{"first line\n", "second \x1b[2Jline\n", "third line é\n"}
+	lines := []v1.LogLine{
+		{Time: Epoch, Stream: "stdout", Line: "first line"},
+		{Time: Epoch.Add(time.Second), Stream: "stderr", Line: "second \x1b[2Jline"},
+		{Time: Epoch.Add(2 * time.Second), Stream: "stdout", Line: "third line é"},
+	}
 	if q.Previous {
-		lines = []string{"last words\n"}
+		lines = []v1.LogLine{{Time: Epoch, Stream: "stdout", Line: "last words"}}
 	}
 	if !q.Since.IsZero() {
-		lines = append([]string{"since " + q.Since.UTC().Format(time.DateOnly) + "\n"}, lines...)
+		lines = append([]v1.LogLine{{Time: Epoch, Stream: "stdout", Line: "since " + q.Since.UTC().Format(time.DateOnly)}}, lines...)
 	}
 	if q.Tail >= 0 && q.Tail < len(lines) {
 		lines = lines[len(lines)-q.Tail:]
 	}
-	text := strings.NewReader(strings.Join(lines, ""))
-	if !q.Follow {
-		return io.NopCloser(text), nil
+	for _, line := range lines {
+		if err := send(line); err != nil {
+			return err
+		}
 	}
-	return io.NopCloser(io.MultiReader(text, untilDone{ctx})), nil
-}
-
-// untilDone is a reader that ends with its context.
-type untilDone struct{ ctx context.Context }
-
-func (u untilDone) Read([]byte) (int, error) {
-	<-u.ctx.Done()
-	return 0, io.EOF
+	if q.Follow {
+		<-ctx.Done()
+	}
+	return nil
 }
 
 // Tools lists the tools of all plugins of tenant.
@@ -262,50 +310,4 @@ func (b *Backend) Tools(_ context.Context, tenant string) ([]v1.Tool, error) {
 		}
 	}
 	return list, nil
-}
-
-// Call calls a tool of demo: "echo" returns the request, "text" a text with a
-// terminal escape, "hang" waits for the timeout or ctx, "panic" panics, and
-// "fail" fails with the class that {"class":...} names.
-func (b *Backend) Call(ctx context.Context, tenant, ref, tool string, req v1.CallRequest) (json.RawMessage, error) {
-	if _, err := b.Get(ctx, tenant, ref); err != nil {
-		return nil, err
-	}
-	switch tool {
-	case "echo":
-		return json.Marshal(map[string]any{"params": req.Params, "agent": req.Context.AgentID, "timeoutMs": req.TimeoutMillis, "paramBytes": len(req.Params)})
-	case "text":
-		return json.RawMessage(`{"content":[{"type":"text","text":"hello \u001b[31mred"},{"type":"text","text":"second"}],"details":{}}`), nil
-	case "hang":
-		return nil, hang(ctx, time.Duration(req.TimeoutMillis)*time.Millisecond)
-	case "panic":
-		panic("as asked for")
-	case "fail":
-		return nil, failure(req.Params)
-	}
-	return nil, fault.New(errdefs.ErrNotFound, "tool_not_found", "plugin %q has no tool %q", ref, tool).WithHint("did you mean echo?")
-}
-
-func hang(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	<-ctx.Done()
-	return fault.New(ctx.Err(), "timeout", "tool \"hang\" did not answer")
-}
-
-func failure(params json.RawMessage) error {
-	var ask struct {
-		Class   string `json:"class"`
-		Message string `json:"message"`
-	}
-	if err := json.NewDecoder(bytes.NewReader(params)).Decode(&ask); err != nil {
-		return fmt.Errorf("no class: %w", errdefs.ErrInvalidArgument)
-	}
-	if ask.Class == "" {
-		return errors.New("an error without a class")
-	}
-	if ask.Message == "" {
-		ask.Message = "failed as asked for"
-	}
-	return v1.Error{Class: ask.Class, Code: "asked_for", Message: ask.Message, Hint: "ask for\nsomething else", Retryable: true}.Err()
 }

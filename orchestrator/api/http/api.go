@@ -1,11 +1,13 @@
-// Package httpapi serves the API of package v1 over HTTP: routes, the one
-// shape of errors, uploads, and the unix socket it listens on. It decides
-// nothing: every request becomes one call of the backend, whose interfaces
-// are here.
+// Package httpapi serves the API of package v1 over HTTP: routes, who may use
+// which, the one shape of errors, streams, uploads, answers that are given
+// twice, and the sockets it listens on. It decides nothing else: every request
+// becomes one call of the backend, whose interfaces are here.
 //
-// It promises that every answer that is no success is a v1.Error, that bodies,
-// headers and slow clients are bounded, that a panic costs one request, and
-// that no path which a caller names is opened.
+// It promises that every answer that is no success is a v1.Error, that a
+// request without a caller is refused and one of a tenant's caller stays in
+// that tenant, that bodies, headers, queues and slow clients are bounded, that
+// a client that hangs up ends what it asked for, that a panic costs one
+// request, and that no path which a caller names is opened.
 package httpapi
 
 import (
@@ -27,16 +29,22 @@ type Options struct {
 	UploadDir string
 	// MaxUpload bounds an upload, bytes; 0 is v1.MaxUploadBody.
 	MaxUpload int64
+	// Tokens admits callers over TLS; nil admits none.
+	Tokens Tokens
 }
 
 // api holds what the handlers share.
 type api struct {
 	backend Backend
 	log     *slog.Logger
+	tokens  Tokens
 	uploads *uploads
+	reviews *reviews
+	replays *replays
 }
 
-// New returns the handler of all routes.
+// New returns the handler of all routes. It serves whoever [Serve], or
+// [WithCaller] on a request's context, says is asking.
 func New(backend Backend, opts Options) http.Handler {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -49,14 +57,39 @@ func New(backend Backend, opts Options) http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", noRoute)
-	a := &api{backend: backend, log: opts.Log, uploads: newUploads(opts.UploadDir, opts.MaxUpload)}
-	routes := humago.New(mux, config())
-	a.systemRoutes(routes)
-	a.pluginRoutes(routes)
-	a.installRoutes(routes)
-	a.toolRoutes(routes)
-	dropHumaErrors(routes)
-	return observe(opts.Log, mux)
+	a := &api{
+		backend: backend, log: opts.Log, tokens: opts.Tokens,
+		uploads: newUploads(opts.UploadDir, opts.MaxUpload), reviews: newReviews(), replays: newReplays(),
+	}
+	r := &routes{API: humago.New(mux, config()), parts: backend.parts()}
+	a.systemRoutes(r)
+	a.pluginRoutes(r)
+	a.logRoutes(r)
+	a.installRoutes(r)
+	a.permissionRoutes(r)
+	a.approvalRoutes(r)
+	a.toolRoutes(r)
+	a.hookRoutes(r)
+	a.serviceRoutes(r)
+	a.eventRoutes(r)
+	a.hostRoutes(r)
+	dropHumaErrors(r)
+	return a.observe(mux)
+}
+
+// routes is where operations are registered.
+type routes struct {
+	huma.API
+	parts map[string]bool // the tags whose part of the backend is there
+}
+
+// parts returns which parts there are, by the tag of their operations.
+func (b Backend) parts() map[string]bool {
+	return map[string]bool{
+		"system": b.System != nil, "plugins": b.Plugins != nil, "tools": b.Tools != nil, "hooks": b.Hooks != nil,
+		"services": b.Services != nil, "permissions": b.Permissions != nil, "approvals": b.Approvals != nil,
+		"events": b.Events != nil, "hosts": b.Hosts != nil,
+	}
 }
 
 func config() huma.Config {

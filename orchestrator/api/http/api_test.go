@@ -63,7 +63,7 @@ func serve(t *testing.T, opts httpapi.Options) *server {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- httpapi.Serve(ctx, listener, httpapi.New(apitest.New().Parts(), opts), opts.Log) }()
+	go func() { done <- httpapi.Serve(ctx, listener, httpapi.New(apitest.New().Parts(), opts), httpapi.Caller{Access: httpapi.AccessAdmin}, opts.Log) }()
 	s.stop = sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() {
 		if err := s.stop(); err != nil {

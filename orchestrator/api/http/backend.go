@@ -31,9 +31,10 @@ type Plugins interface {
 	Restart(ctx context.Context, tenant, ref string) (v1.Plugin, error)
 	// Verify reads the sealed payload again; a mismatch is DataLoss.
 	Verify(ctx context.Context, tenant, ref string) (v1.Verification, error)
-	// Logs returns what the plugin printed, as text. With q.Follow the reader
-	// ends when ctx does.
-	Logs(ctx context.Context, tenant, ref string, q v1.LogQuery) (io.ReadCloser, error)
+	// LogLines calls send for every line that the plugin printed and that q asks
+	// for, in order; with q.Follow until ctx ends, which is no error. It returns
+	// the first error of send.
+	LogLines(ctx context.Context, tenant, ref string, q v1.LogQuery, send func(v1.LogLine) error) error
 }
 
 // Install is an install whose upload, if it has one, was found.
@@ -49,8 +50,9 @@ type Install struct {
 	// Accept is the answer to the permission review: one of v1's Accept*, or
 	// empty to ask by Review.
 	Accept string
-	// Review asks a person; it returns the answer, v1.AcceptNone when nobody
-	// answered in time. It is set when Accept is empty.
+	// Review asks a person; it returns the answer, which is v1.AcceptNone when
+	// nobody answered in time and when there is an error. The backend fills in
+	// all but ID and ExpiresAt. It is set when Accept is empty.
 	Review func(ctx context.Context, review v1.Review) (accept string, err error)
 	// Package is the uploaded package: a tar of source "path", the file as it
 	// is of "archive", nil of "npm". It is closed when Install returns.
@@ -119,12 +121,24 @@ type Events interface {
 // Hosts holds the agent hosts that are attached.
 type Hosts interface {
 	// Attach registers a host until ctx ends, when it takes no more calls.
-	// send delivers a message to it and may be called from several goroutines;
-	// the returned function takes the host's answers.
+	// send queues a message for it, may be called from several goroutines and
+	// from within Attach, and does not block: it is ResourceExhausted while the
+	// host reads too slowly, InvalidArgument for a message above the limit, and
+	// Unavailable once the host is gone. The returned function takes the host's
+	// answers, one after the other, and must not block.
 	Attach(ctx context.Context, tenant string, hello v1.HostMessage, send func(v1.HostMessage) error) (answer func(v1.HostMessage), err error)
 }
 
-// Backend is what the API is in front of.
+// Tokens knows the tokens of callers over TLS.
+type Tokens interface {
+	// Lookup returns whose token it is. An unknown or expired one is NotFound
+	// or Unauthenticated. So that the time it takes says nothing about the
+	// tokens there are, it looks for the token's hash.
+	Lookup(ctx context.Context, token string) (Caller, error)
+}
+
+// Backend is what the API is in front of. The operations of a part that is nil
+// are unavailable.
 type Backend struct {
 	System      System
 	Plugins     Plugins

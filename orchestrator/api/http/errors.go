@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -17,15 +18,20 @@ import (
 type apiError struct {
 	body   v1.Error
 	status int
+	header http.Header
 }
 
 func newAPIError(err error) *apiError {
+	if e, ok := errors.AsType[*apiError](err); ok {
+		return e
+	}
 	body, status := v1.ErrorOf(err)
-	return &apiError{body, status}
+	return &apiError{body: body, status: status}
 }
 
 func (e *apiError) Error() string                { return e.body.Message }
 func (e *apiError) GetStatus() int               { return e.status }
+func (e *apiError) GetHeaders() http.Header      { return e.header }
 func (e *apiError) MarshalJSON() ([]byte, error) { return json.Marshal(e.body) }
 
 // transformError gives huma's own errors, for requests that it refuses, the

@@ -2,11 +2,9 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/danielgtaylor/huma/v2"
@@ -17,9 +15,9 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
-func (a *api) installRoutes(routes huma.API) {
+func (a *api) installRoutes(r *routes) {
 	const tag = "plugins"
-	upload := op(http.MethodPost, tenantPath+"/uploads", "upload-package", "Upload a package to install", tag)
+	upload := op(AccessAdmin, http.MethodPost, tenantPath+"/uploads", "upload-package", "Upload a package to install", tag)
 	upload.BodyReadTimeout = uploadTimeout
 	upload.DefaultStatus = http.StatusCreated
 	binary := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
@@ -28,15 +26,19 @@ func (a *api) installRoutes(routes huma.API) {
 		Required:    true,
 		Content:     map[string]*huma.MediaType{"application/x-tar": binary, "application/octet-stream": binary},
 	}
-	handle(routes, upload, a.upload)
+	handle(r, upload, a.upload)
 
-	install := op(http.MethodPost, tenantPath+"/plugins", "install-plugin", "Install a plugin", tag)
-	install.Description = "Answers with server-sent events: any number of \"progress\" (Progress), " +
-		"then \"done\" (PluginDetail) or \"error\" (Error). Hanging up cancels the install."
-	install.Responses = content("Events, streamed", "text/event-stream")
-	install.MaxBodyBytes = 64 << 10
-	handle(routes, install, a.install)
-	routes.OpenAPI().Components.Schemas.Schema(typeOf[v1.Progress](), true, "Progress") // of events
+	install := op(AccessAdmin, http.MethodPost, tenantPath+"/plugins", "install-plugin", "Install a plugin", tag)
+	install.Description = "Answers with server-sent events: any number of \"progress\" (Progress) and, if accept is absent, at most one \"review\" " +
+		"(Review), for whose answer (answer-review) the install waits; then \"done\" (PluginDetail) or \"error\" (Error). Hanging up cancels the install."
+	streams(r, &install, map[string]any{
+		v1.EventProgress: v1.Progress{}, v1.EventReview: v1.Review{}, v1.EventDone: v1.PluginDetail{}, v1.EventError: v1.Error{},
+	})
+	handle(r, install, a.install)
+
+	review := op(AccessAdmin, http.MethodPost, tenantPath+"/reviews/{review}", "answer-review", "Answer the review of an install", tag)
+	review.Description = "A digest that is not the review's is refused as review_changed, a second answer as already_answered."
+	handle(r, review, a.answerReview)
 }
 
 type uploadInput struct {
@@ -51,9 +53,6 @@ func (in *uploadInput) Resolve(ctx huma.Context) []error {
 }
 
 func (a *api) upload(_ context.Context, in *uploadInput) (*answer[v1.Upload], error) {
-	if err := in.check(); err != nil {
-		return nil, err
-	}
 	u, err := a.uploads.keep(in.Tenant, in.body)
 	return &answer[v1.Upload]{u}, err
 }
@@ -64,14 +63,11 @@ type installInput struct {
 }
 
 func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamResponse, error) {
-	if err := in.check(); err != nil {
-		return nil, err
-	}
 	req := in.Body
 	if err := checkInstall(req); err != nil {
 		return nil, err
 	}
-	install := Install{Spec: req.Spec, Source: req.Source, Pin: req.Pin, Link: req.Link, Replace: req.Replace, Confirmed: req.Confirmed}
+	install := Install{Spec: req.Spec, Source: req.Source, Pin: req.Pin, Link: req.Link, Replace: req.Replace, Confirmed: req.Confirmed, Accept: req.Accept}
 	closePackage := func() {}
 	if req.Upload != "" {
 		file, err := a.uploads.take(in.Tenant, req.Upload)
@@ -84,12 +80,19 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 		defer closePackage()
 		_, w := humago.Unwrap(hctx)
 		events := startEvents(w)
-		detail, err := a.backend.Plugins.Install(ctx, in.Tenant, install, func(p v1.Progress) { events.send(v1.EventProgress, p) })
+		defer events.close()
+		if install.Accept == "" {
+			install.Review = func(ctx context.Context, review v1.Review) (string, error) {
+				return a.reviews.ask(ctx, in.Tenant, review, func(r v1.Review) error { return events.send(v1.EventReview, r) })
+			}
+		}
+		progress := func(p v1.Progress) { events.send(v1.EventProgress, p) } //nolint:errcheck // the install ends with the client
+		detail, err := a.backend.Plugins.Install(ctx, in.Tenant, install, progress)
 		if err != nil {
-			events.send(v1.EventError, newAPIError(err))
+			events.send(v1.EventError, newAPIError(err)) //nolint:errcheck // see above
 			return
 		}
-		events.send(v1.EventDone, withLists(detail))
+		events.send(v1.EventDone, withLists(detail)) //nolint:errcheck // see above
 	}}, nil
 }
 
@@ -110,30 +113,4 @@ func checkInstall(req v1.InstallRequest) error {
 			WithHint("show the security warning to a person and set \"confirmed\" if they agree")
 	}
 	return nil
-}
-
-// events writes server-sent events.
-type events struct {
-	mu      sync.Mutex
-	w       http.ResponseWriter
-	control *http.ResponseController
-}
-
-func startEvents(w http.ResponseWriter) *events {
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusOK)
-	return &events{w: w, control: http.NewResponseController(w)}
-}
-
-// send writes an event. A client that is gone is not told: its context ends.
-func (e *events) send(name string, data any) {
-	text, err := json.Marshal(data)
-	if err != nil {
-		panic(fmt.Sprintf("event %s: %v", name, err)) // our own types
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	fmt.Fprintf(e.w, "event: %s\ndata: %s\n\n", name, text)
-	e.control.Flush() //nolint:errcheck // see above
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -22,10 +20,6 @@ import (
 const (
 	maxSocketPath = 107 // bytes that fit into a sockaddr_un with its final 0
 	probeTimeout  = 2 * time.Second
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10 // bytes
-	drainTimeout  = 10 * time.Second
 )
 
 // ListenUnix listens on a unix socket at path with the given mode. A directory
@@ -118,20 +112,28 @@ func taken(path string, pid int32) error {
 
 // peerPID returns the process that listens at the other end, or 0.
 func peerPID(conn net.Conn) int32 {
+	if cred := peer(conn); cred != nil {
+		return cred.Pid
+	}
+	return 0
+}
+
+// peer returns who is at the other end of a unix socket, or nil.
+func peer(conn net.Conn) *unix.Ucred {
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
-		return 0
+		return nil
 	}
-	var pid int32
+	var cred *unix.Ucred
 	err = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = cred.Pid
+		if c, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			cred = c
 		}
 	})
 	if err != nil {
-		return 0
+		return nil
 	}
-	return pid
+	return cred
 }
 
 // classed gives an error of the system its class.
@@ -143,32 +145,4 @@ func classed(err error) error {
 		return fault.New(errdefs.ErrConflict, "conflict", "%w", err)
 	}
 	return err
-}
-
-// Serve serves handler on listener until ctx ends, and the contexts of the
-// requests under way with it. It then waits a while for their answers, and
-// closes what is left.
-func Serve(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
-	server := &http.Server{
-		Handler:           handler,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("cannot serve the API: %w", err)
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		log.Warn("requests were cut off at shutdown", "error", err)
-		return server.Close()
-	}
-	return nil
 }

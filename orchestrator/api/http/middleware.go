@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
@@ -14,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/danielgtaylor/huma/v2"
 
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 )
 
@@ -30,9 +30,9 @@ const requestIDHeader = "X-Request-Id"
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// observe gives every request an id and an entry in the log, and keeps a
-// handler's panic from ending more than its request.
-func observe(log *slog.Logger, next http.Handler) http.Handler {
+// observe gives every request an id, its caller and an entry in the log, and
+// keeps a handler's panic from ending more than its request.
+func (a *api) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(inner http.ResponseWriter, r *http.Request) {
 		started := time.Now()
 		id := r.Header.Get(requestIDHeader)
@@ -41,22 +41,29 @@ func observe(log *slog.Logger, next http.Handler) http.Handler {
 		}
 		w := &responseWriter{ResponseWriter: inner, control: http.NewResponseController(inner)}
 		w.Header().Set(requestIDHeader, id)
+		caller, err := a.identify(r)
+		r = r.WithContext(WithCaller(r.Context(), caller))
 		defer func() {
 			p := recover()
 			if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the very value is the signal
-				log.Error("handler panicked", "request_id", id, "method", r.Method, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
+				a.log.Error("handler panicked", "request_id", id, "method", r.Method, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
 				if w.status == 0 {
 					writeError(w, fault.New(errdefs.ErrInternal, "internal", "cannot answer the request: a fault in ocmt").
 						WithHint("the daemon's log has it as request %s", id))
 					p = nil
 				}
 			}
-			log.Debug("request", "request_id", id, "method", r.Method, "route", r.Pattern, "path", r.URL.Path,
+			a.log.Debug("request", "request_id", id, "method", r.Method, "route", r.Pattern, "path", r.URL.Path, "actor", caller.Actor,
 				"status", w.status, "bytes", w.bytes, "duration_ms", time.Since(started).Milliseconds())
 			if p != nil {
 				panic(http.ErrAbortHandler) // the answer is cut off, and the client sees it
 			}
 		}()
+		if err != nil {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			writeError(w, err)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -150,20 +157,28 @@ func boundBody(timeout time.Duration) func(huma.Context, func(huma.Context)) {
 }
 
 // handle registers an operation. Its errors become v1.Errors.
-func handle[I, O any](routes huma.API, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
+func handle[I, O any](r *routes, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
 	timeout := op.BodyReadTimeout
 	if timeout == 0 {
 		timeout = bodyTimeout
 	}
-	op.Middlewares = huma.Middlewares{boundBody(timeout)}
+	op.Middlewares = huma.Middlewares{r.guard(op), boundBody(timeout)}
 	op.BodyReadTimeout = -1 // ours, not huma's, which is never taken back
+	if op.MaxBodyBytes == 0 {
+		op.MaxBodyBytes = v1.MaxSmallBody
+	}
 	if op.Responses == nil {
 		op.Responses = make(map[string]*huma.Response)
 	}
-	for status, response := range errorResponse(routes) {
+	for status, response := range errorResponse(r) {
 		op.Responses[status] = response
 	}
-	huma.Register(routes, op, func(ctx context.Context, in *I) (*O, error) {
+	huma.Register(r.API, op, func(ctx context.Context, in *I) (*O, error) {
+		if checked, ok := any(in).(interface{ check() error }); ok {
+			if err := checked.check(); err != nil {
+				return nil, newAPIError(err)
+			}
+		}
 		out, err := handler(ctx, in)
 		if err != nil {
 			return nil, newAPIError(err)

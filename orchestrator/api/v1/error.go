@@ -29,6 +29,7 @@ var classes = []struct {
 	status int
 }{
 	{errdefs.ErrInvalidArgument, "invalid_argument", 400},
+	{errdefs.ErrUnauthenticated, "unauthenticated", 401},
 	{errdefs.ErrPermissionDenied, "permission_denied", 403},
 	{errdefs.ErrNotFound, "not_found", 404},
 	{errdefs.ErrAlreadyExists, "already_exists", 409},

@@ -73,13 +73,21 @@ type EventQuery struct {
 type LogLine struct {
 	Time   time.Time `json:"time"`
 	Stream string    `json:"stream" enum:"stdout,stderr"`
-	Line   string    `json:"line"`
+	Line   string    `json:"line" doc:"without its end"`
+	Cut    bool      `json:"cut,omitempty" doc:"the line was longer than 65536 bytes; this is its beginning"`
 }
 
 // Messages on the WebSocket by which a host attaches. The first one is the
-// host's HostAttach, the answer is HostAttached; then HostCall goes to the
-// host, which answers each with a HostAnswer of the same id, and HostNotice
-// needs no answer.
+// host's HostAttachType, within HostAttachSeconds, the answer is
+// HostAttachedType; then HostCallType goes to the host, which answers each with
+// a HostAnswerType of the same id, and HostNoticeType needs no answer. A
+// message is one JSON text of at most MaxHostMessage bytes.
+const (
+	MaxHostMessage    = 1 << 20
+	HostAttachSeconds = 10
+)
+
+// Types of messages of hosts.
 const (
 	HostAttachType   = "attach"
 	HostAttachedType = "attached"

@@ -23,6 +23,7 @@ type Hook struct {
 // HookList answers a list of hooks, in the order in which they run.
 type HookList struct {
 	Hooks []Hook `json:"hooks" nullable:"false"`
+	Next  string `json:"next,omitempty" doc:"cursor of the next page, if there is one"`
 }
 
 // EmitRequest gives an event to the hooks of a tenant.
@@ -108,6 +109,7 @@ type Service struct {
 // ServiceList answers a list of services, in the order in which they start.
 type ServiceList struct {
 	Services []Service `json:"services" nullable:"false"`
+	Next     string    `json:"next,omitempty" doc:"cursor of the next page, if there is one"`
 }
 
 // Snapshot is everything that the tenant's plugins registered and that was

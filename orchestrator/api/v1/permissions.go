@@ -119,6 +119,7 @@ type Approval struct {
 // ApprovalList answers a list of approvals, the oldest first.
 type ApprovalList struct {
 	Approvals []Approval `json:"approvals" nullable:"false"`
+	Next      string     `json:"next,omitempty" doc:"cursor of the next page, if there is one"`
 }
 
 // Decisions about approvals, as in OpenClaw.

@@ -12,6 +12,17 @@ import (
 const (
 	MaxCallBody   = 8 << 20   // of a tool call's request
 	MaxUploadBody = 512 << 20 // of an uploaded package
+	MaxSmallBody  = 64 << 10  // of every other request with a body
+	MaxPage       = 1000      // items of a page of a list; also what a request gets that names no limit
+	MaxLogLine    = 64 << 10  // of a line of a log; the rest of it is cut off
+)
+
+// Idempotency of calls: a request that carries IdempotencyKey is answered once.
+// The same request again within ten minutes gets the first answer, marked by
+// IdempotencyReplayed, and waits for it if it has to.
+const (
+	IdempotencyKey      = "Idempotency-Key"
+	IdempotencyReplayed = "Idempotency-Replayed"
 )
 
 // Version says what answers.
@@ -114,11 +125,13 @@ type Diagnostic struct {
 // PluginList answers a list of plugins.
 type PluginList struct {
 	Plugins []Plugin `json:"plugins" nullable:"false"`
+	Next    string   `json:"next,omitempty" doc:"cursor of the next page, if there is one"`
 }
 
 // ToolList answers a list of tools.
 type ToolList struct {
 	Tools []Tool `json:"tools" nullable:"false"`
+	Next  string `json:"next,omitempty" doc:"cursor of the next page, if there is one"`
 }
 
 // Upload names a package that was uploaded. It is kept until an install uses
