@@ -18,6 +18,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/install/seal"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/sandbox"
+	"github.com/ocmt/ocmt/sandbox/egress"
 )
 
 // Config is what a Factory needs. All fields must be set unless said
@@ -41,6 +42,21 @@ type Config struct {
 	// View returns the configuration that a load check shows the plugin: some
 	// register nothing, or fail, without theirs. Optional.
 	View func(plugin.Key) (whole, own json.RawMessage, err error)
+	// CAFiles are PEM files of the host that plugins trust too, for an operator
+	// behind a proxy that inspects TLS; see fetch.HostCAFiles. May be empty.
+	CAFiles []string
+	// OnConnection records a connection to the outside, allowed or denied; the
+	// key of an install names its tenant alone. A connection that cannot be
+	// recorded is not made. It is called from several goroutines, often.
+	OnConnection func(plugin.Key, egress.Connection) error
+	// OnServiceHealth is told what a service of the instance with that id
+	// reports of itself, in order. It must not block. Optional.
+	OnServiceHealth func(key plugin.Key, instance string, health wire.ServiceHealth)
+	// OnHostCall answers what a plugin asks of the host, host.log or a method
+	// of its Plan.Host, and honours its context: up to 16 per instance at
+	// once, in any order. The id of the result is set for it. Without it, calls
+	// are refused.
+	OnHostCall func(context.Context, plugin.Key, wire.HostCall) wire.HostResult
 	// UID returns the user and group id that a plugin's containers run as.
 	UID    func(context.Context, plugin.Key) (uint32, error)
 	Logger *slog.Logger
@@ -67,6 +83,7 @@ func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err erro
 		id: instanceID(f.HomeID, plan), plan: plan, engine: f.Engine,
 		logger: f.Logger.With("tenant", plan.Key.Tenant, "plugin", plan.Key.ID, "generation", plan.Generation),
 		ready:  make(chan struct{}), done: make(chan struct{}), progress: map[string]func(wire.Progress){},
+		onServiceHealth: f.OnServiceHealth, onHostCall: f.OnHostCall, hostCalls: make(chan struct{}, maxHostCalls),
 	}
 	defer func() {
 		if err != nil {
@@ -75,11 +92,15 @@ func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err erro
 			}
 		}
 	}()
+	limits, err := f.limits(&plan)
+	if err != nil {
+		return nil, err
+	}
 	uid, err := f.UID(ctx, plan.Key)
 	if err != nil {
 		return nil, err
 	}
-	files, err := f.writeFiles(in, uid)
+	mounts, err := f.writeFiles(in, uid)
 	if err != nil {
 		return nil, err
 	}
@@ -87,19 +108,19 @@ func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err erro
 	if err != nil {
 		return nil, err
 	}
-	mounts := append(files, payload)
-	if !plan.Discovery {
-		state, err := f.mountState(in, uid)
-		if err != nil {
-			return nil, err
-		}
-		mounts = append(mounts, state)
-	}
-	sockets, err := f.attachBus(ctx, in)
+	sockets, err := f.attachSockets(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	return in, f.create(ctx, in, pluginSpec(f, in, uid, append(mounts, sockets)))
+	mounts = append(mounts, payload, sockets)
+	if !plan.Discovery {
+		own, err := f.mountOwn(in, uid)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, own...)
+	}
+	return in, f.create(ctx, in, pluginSpec(f, in, uid, limits, mounts))
 }
 
 // create makes the container and registers its removal, also for when Create
@@ -133,11 +154,42 @@ func instanceID(homeID string, plan Plan) string {
 	return fmt.Sprintf("ocmt-%s-%s-%s", name, hex.EncodeToString(sum[:4]), role)
 }
 
-// writeFiles makes the instance's own /etc files.
+// writeFiles makes the instance's own /etc files, with the host's certificates
+// for a plugin that may get to the network.
 func (f *Factory) writeFiles(in *Instance, uid uint32) ([]sandbox.Mount, error) {
 	dir := f.Home.Instance(in.id)
 	in.onClose(func(context.Context) error { return removeTree(dir) })
-	return writeEtc(filepath.Join(dir, "etc"), uid)
+	etc := filepath.Join(dir, "etc")
+	mounts, err := writeEtc(etc, uid)
+	if err != nil {
+		return nil, err
+	}
+	if !in.plan.Discovery {
+		certificates, err := f.bundleCAs(etc)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, certificates...)
+	}
+	_, err = f.mountSealed(etc, etc, "/etc", in.onClose)
+	return mounts, err
+}
+
+// mountSealed returns the mount of a directory of ours at target: read-only,
+// nosuid, nodev and noexec, flags that it gets at place on the host where the
+// engine does not apply them. place may be the directory itself, for mounts of
+// what is in it.
+func (f *Factory) mountSealed(dir, place, target string, onClose func(func(context.Context) error)) (sandbox.Mount, error) {
+	mount := sandbox.Mount{Source: dir, Target: target, ReadOnly: true, NoExec: true}
+	if !f.mounts || f.Info.MountFlags {
+		return mount, nil
+	}
+	if err := bind(dir, place, sealedFlags); err != nil {
+		return mount, err
+	}
+	onClose(func(context.Context) error { return seal.Unmount(place) })
+	mount.Source = place
+	return mount, nil
 }
 
 // writeEtc writes the files that name the container's own user, itself and the
@@ -157,7 +209,7 @@ func writeEtc(dir string, uid uint32) ([]sandbox.Mount, error) {
 		if err := writeReadable(path, file.text); err != nil {
 			return nil, fmt.Errorf("cannot write %s: %w", path, err)
 		}
-		mounts = append(mounts, sandbox.Mount{Source: path, Target: "/etc/" + file.name, ReadOnly: true})
+		mounts = append(mounts, sandbox.Mount{Source: path, Target: "/etc/" + file.name, ReadOnly: true, NoExec: true})
 	}
 	return mounts, nil
 }
@@ -200,6 +252,17 @@ func (f *Factory) mountPayload(ctx context.Context, in *Instance) (sandbox.Mount
 	return mount, nil
 }
 
+// mountOwn makes what the plugin keeps or was granted: its state, and
+// directories of the host.
+func (f *Factory) mountOwn(in *Instance, uid uint32) ([]sandbox.Mount, error) {
+	state, err := f.mountState(in, uid)
+	if err != nil {
+		return nil, err
+	}
+	workspaces, err := f.mountWorkspaces(in, uid)
+	return append(workspaces, state), err
+}
+
 // mountState makes the plugin's own directory, which outlives its instances.
 func (f *Factory) mountState(in *Instance, uid uint32) (sandbox.Mount, error) {
 	dir := f.Home.State(in.plan.Key)
@@ -209,7 +272,7 @@ func (f *Factory) mountState(in *Instance, uid uint32) (sandbox.Mount, error) {
 	source := dir
 	if f.mounts && !f.Info.MountFlags {
 		source = filepath.Join(f.Home.Instance(in.id), "state")
-		if err := bindNoExec(dir, source); err != nil {
+		if err := bind(dir, source, ownFlags); err != nil {
 			return sandbox.Mount{}, err
 		}
 		in.onClose(func(context.Context) error { return seal.Unmount(source) })
@@ -226,8 +289,9 @@ func (in *Instance) busName() string {
 	return in.plan.Key.ID
 }
 
-// attachBus opens the socket directory, the instance's only way out.
-func (f *Factory) attachBus(ctx context.Context, in *Instance) (sandbox.Mount, error) {
+// attachSockets opens the socket directory, the instance's only way out: the
+// bus, and the egress broker.
+func (f *Factory) attachSockets(ctx context.Context, in *Instance) (sandbox.Mount, error) {
 	dir := f.Home.SocketDir(in.id)
 	peer, err := f.Bus.Attach(ctx, bus.Identity{
 		Tenant: in.plan.Key.Tenant, Plugin: in.busName(),
@@ -241,5 +305,14 @@ func (f *Factory) attachBus(ctx context.Context, in *Instance) (sandbox.Mount, e
 		peer.Close()
 		return os.RemoveAll(dir)
 	})
-	return sandbox.Mount{Source: dir, Target: socketDir, ReadOnly: true}, in.serveHandshake()
+	if !in.plan.Discovery {
+		if in.broker, err = f.serveEgress(ctx, in.plan.Key, dir, in.logger, in.onClose); err != nil {
+			return sandbox.Mount{}, fmt.Errorf("cannot open the network of plugin %s: %w", in.plan.Key, err)
+		}
+		in.SetNetwork(in.plan.Network)
+	}
+	if err := in.serveHandshake(); err != nil {
+		return sandbox.Mount{}, err
+	}
+	return f.mountSealed(dir, filepath.Join(f.Home.Instance(in.id), "run"), socketDir, in.onClose)
 }

@@ -43,7 +43,7 @@ func (in *Instance) serveHandshake() error {
 	}
 	if len(load) > maxLoad {
 		return fault.New(errdefs.ErrInvalidArgument, "config_too_large",
-			"the configuration of plugin %s takes %d bytes, at most %d are possible", in.plan.Key, len(load), maxLoad).
+			"the configuration and environment of plugin %s take %d bytes, at most %d are possible", in.plan.Key, len(load), maxLoad).
 			WithHint("shorten plugins.entries.%s.config in config.json; large data belongs into files", in.plan.Key.ID)
 	}
 	in.loadMessage = load
@@ -59,6 +59,9 @@ func (in *Instance) serveHandshake() error {
 		if err := in.peer.Handle(verb, limited(h.limiter, h.handle)); err != nil {
 			return fmt.Errorf("cannot listen for %s of plugin %s: %w", verb, in.plan.Key, err)
 		}
+	}
+	if err := in.serveHost(); err != nil {
+		return fmt.Errorf("cannot listen for host calls of plugin %s: %w", in.plan.Key, err)
 	}
 	return nil
 }
@@ -92,7 +95,9 @@ func (in *Instance) load() *wire.Load {
 	}
 	if in.plan.Discovery {
 		load.Mode, load.StateDir = wire.ModeDiscovery, "/tmp"
+		return load
 	}
+	load.Env, load.Host, load.WorkspaceDir = in.plan.Env, in.plan.Host, in.plan.WorkspaceDir
 	return load
 }
 

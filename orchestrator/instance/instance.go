@@ -1,7 +1,9 @@
 // Package instance makes one generation of one plugin real: it verifies and
-// mounts the sealed payload, opens the socket directory, creates the hardened
-// container, and speaks the handshake with the runner in it. What it made, it
-// takes down again, whatever happened in between.
+// mounts the sealed payload and the granted directories, opens the socket
+// directory with the bus and the egress broker behind it, creates the hardened
+// container, and speaks with the runner in it. What it made, it takes down
+// again, whatever happened in between; nothing that was not granted by its
+// [Plan] gets in.
 //
 // The same package runs the load check (the same container in discovery mode)
 // and the throw-away container that npm installs in, so that there is one
@@ -14,8 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +27,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/sandbox"
+	"github.com/ocmt/ocmt/sandbox/egress"
 )
 
 // closeTimeout bounds each clean-up step, which runs also when its caller's
@@ -43,8 +44,24 @@ type Plan struct {
 	// PluginConfig its own entry's; both strict JSON.
 	Config       json.RawMessage
 	PluginConfig json.RawMessage
-	// Discovery registers only: the load check. It has no state directory.
+	// Discovery registers only: the load check. It has no state directory, and
+	// gets nothing of what follows.
 	Discovery bool
+
+	// Env are the granted environment variables. They go to the runner over
+	// the bus, never through the engine, which would write them to its disk.
+	Env map[string]string
+	// Host lists the host.* methods that the plugin may call.
+	Host []string
+	// Network is what it may reach at first; see [Instance.SetNetwork].
+	Network egress.Policy
+	// Workspaces are directories of the host, mounted at their own paths;
+	// WorkspaceDir is the one that calls without a directory mean.
+	Workspaces   []Workspace
+	WorkspaceDir string
+	// Limits of the container. A zero field is the role's default, lowered to
+	// what the host has; the load check has the default ones.
+	Limits sandbox.Limits
 }
 
 // Instance is one container of a plugin. Its methods may be called from
@@ -55,6 +72,11 @@ type Instance struct {
 	engine sandbox.Engine
 	logger *slog.Logger
 	peer   *bus.Peer
+	broker *egress.Broker // nil in a load check
+
+	onServiceHealth func(plugin.Key, string, wire.ServiceHealth)
+	onHostCall      func(context.Context, plugin.Key, wire.HostCall) wire.HostResult
+	hostCalls       chan struct{} // holds an element per host call under way
 
 	ready  chan struct{} // closed by the first Ready or Failed
 	settle sync.Once
@@ -160,61 +182,6 @@ func (in *Instance) Surface() plugin.Surface {
 	return s
 }
 
-// CallTool sends the call and returns the runner's answer. progress, which may
-// be nil, gets its interim results. The class is Unavailable when the plugin's
-// connection ended while the call was in flight.
-func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
-	if progress != nil {
-		in.progressMu.Lock()
-		in.progress[call.ID] = progress
-		in.progressMu.Unlock()
-		defer func() {
-			in.progressMu.Lock()
-			delete(in.progress, call.ID)
-			in.progressMu.Unlock()
-		}()
-	}
-	var result wire.ToolResult
-	err := in.request(ctx, subject.Tool, &call, &result)
-	return result, err
-}
-
-// Cancel aborts the signal of a running call.
-func (in *Instance) Cancel(id string) {
-	if data, err := wire.Encode(&wire.Cancel{ID: id}); err == nil {
-		if err := in.peer.Publish(subject.Cancel, data); err != nil {
-			in.logger.Debug("cannot send cancel", "error", err)
-		}
-	}
-}
-
-// Ping asks whether the plugin's event loop turns.
-func (in *Instance) Ping(ctx context.Context) error {
-	var pong wire.Pong
-	return in.request(ctx, subject.Ping, &wire.Ping{}, &pong)
-}
-
-// Request sends an encoded message to the runner and returns its encoded
-// answer, which is the untrusted side's; see bus.Peer.Request.
-func (in *Instance) Request(ctx context.Context, verb string, data []byte) ([]byte, error) {
-	return in.peer.Request(ctx, verb, data)
-}
-
-func (in *Instance) request(ctx context.Context, verb string, msg, into wire.Message) error {
-	data, err := wire.Encode(msg)
-	if err != nil {
-		return err
-	}
-	answer, err := in.Request(ctx, verb, data)
-	if err != nil {
-		return err
-	}
-	if err := wire.Decode(answer, into); err != nil {
-		return fault.New(fault.ErrPlugin, "bad_result", "plugin %s answered nonsense: %w", in.plan.Key, err)
-	}
-	return nil
-}
-
 // Stop asks the plugin to end in order and kills what is left after grace.
 func (in *Instance) Stop(ctx context.Context, grace time.Duration) error {
 	deadline := time.Now().Add(grace)
@@ -252,32 +219,3 @@ func (in *Instance) Close(ctx context.Context) error {
 
 // onClose registers a clean-up that may run more than once.
 func (in *Instance) onClose(f func(context.Context) error) { in.undo = append(in.undo, f) }
-
-// lastLines returns the last n lines of the container's output, or nothing
-// when they cannot be had.
-func (in *Instance) lastLines(ctx context.Context, n int) string {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	var out strings.Builder
-	if err := in.engine.Logs(ctx, in.id, sandbox.LogOptions{Tail: n}, &out); err != nil {
-		in.logger.Debug("cannot read the last lines", "error", err)
-	}
-	return strings.TrimRight(out.String(), "\n")
-}
-
-// keptLines is how much of an instance's output outlives it.
-const keptLines = 2000
-
-// keepLog writes the end of the container's output to path. What cannot be
-// kept is not worth failing for: the container is being removed.
-func (in *Instance) keepLog(ctx context.Context, path string) {
-	select {
-	case <-in.done: // it ran, and this is the first Close
-	default:
-		return
-	}
-	lines := in.lastLines(ctx, keptLines)
-	if err := os.WriteFile(path, []byte(lines+"\n"), 0o600); err != nil {
-		in.logger.Warn("cannot keep the output of a container", "container", in.id, "error", err)
-	}
-}

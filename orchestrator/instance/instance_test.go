@@ -27,6 +27,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/sandbox"
+	"github.com/ocmt/ocmt/sandbox/egress"
 	"github.com/ocmt/ocmt/sandbox/fake"
 )
 
@@ -77,6 +78,7 @@ func setup(t *testing.T, run workload) (*instance.Factory, home.Home, instance.P
 		Home: h, HomeID: "home", Engine: engine, Info: info, Bus: server, Image: image, InstallImage: image,
 		EnsureInstallImage: func(context.Context, func(sent, total int64)) error { return nil },
 		UID:                func(context.Context, plugin.Key) (uint32, error) { return 1 << 20, nil },
+		OnConnection:       func(plugin.Key, egress.Connection) error { return nil },
 		Logger:             slog.New(slog.DiscardHandler),
 	})
 	return f, h, instance.Plan{
@@ -177,9 +179,9 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectNothing(t, h)
-	log, err := os.ReadFile(h.PreviousLog(key))
-	if err != nil || !strings.Contains(string(log), "served") {
-		t.Errorf("the kept log is %q, %v", log, err)
+	lines, err := f.PreviousLines(key, sandbox.LogOptions{})
+	if err != nil || len(lines) != 1 || lines[0].Line != "served" || lines[0].Stream != sandbox.Stdout || time.Since(lines[0].Time) > time.Minute {
+		t.Errorf("the kept log is %+v, %v", lines, err)
 	}
 	if _, err := os.Stat(h.State(key)); err != nil {
 		t.Errorf("the state did not outlive the instance: %v", err)

@@ -123,44 +123,32 @@ func (b *box) close(ctx context.Context) error {
 }
 
 // openEgress makes the box's socket directory with a broker behind it that
-// grants the registry alone, and logs every connection.
+// grants the registry alone. Its connections belong to no plugin yet.
 func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoint) (sandbox.Mount, error) {
 	rule := egress.Rule{Host: registry.Host, Port: uint16(registry.Port), Plaintext: registry.Plaintext, AllowNonPublic: true}
 	policy, err := egress.NewPolicy(rule)
 	if err != nil {
 		return sandbox.Mount{}, err
 	}
+	dir := f.Home.SocketDir(b.id)
+	b.onClose(func(context.Context) error { return os.RemoveAll(dir) })
 	logger := f.Logger.With("tenant", b.tenant, "container", b.id)
-	broker, err := egress.NewBroker(egress.Options{Logger: logger, Record: func(c egress.Connection) error {
-		logger.Info("egress connection", "host", c.Host, "port", c.Port, "allowed", c.Allowed, "code", string(c.Code),
-			"address", c.Address.String(), "bytes_up", c.BytesUp, "bytes_down", c.BytesDown, "duration", c.Duration)
-		return nil
-	}})
+	broker, err := f.serveEgress(ctx, plugin.Key{Tenant: b.tenant}, dir, logger, b.onClose)
 	if err != nil {
 		return sandbox.Mount{}, err
 	}
 	broker.SetPolicy(policy)
-	dir := f.Home.SocketDir(b.id)
-	b.onClose(func(context.Context) error { return os.RemoveAll(dir) })
-	listener, err := egress.Listen(filepath.Join(dir, "egress.sock"))
-	if err != nil {
-		return sandbox.Mount{}, err
-	}
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := broker.Serve(life, listener); err != nil {
-			logger.Error("egress broker ended", "error", err)
-		}
-	})
-	b.onClose(func(context.Context) error { cancel(); serving.Wait(); return nil })
-	return sandbox.Mount{Source: dir, Target: socketDir, ReadOnly: true}, nil
+	return f.mountSealed(dir, filepath.Join(b.dir, "run"), socketDir, b.onClose)
 }
 
 // runBox creates and starts the container, follows its output, and returns
 // how it ended with the end of what it printed.
 func (f *Factory) runBox(ctx context.Context, b *box, spec sandbox.Spec, role string, out io.Writer) (sandbox.Exit, string, error) {
-	files, err := writeEtc(filepath.Join(b.dir, "etc"), b.uid)
+	etc := filepath.Join(b.dir, "etc")
+	files, err := writeEtc(etc, b.uid)
+	if err == nil {
+		_, err = f.mountSealed(etc, etc, "/etc", b.onClose)
+	}
 	if err != nil {
 		return sandbox.Exit{}, "", err
 	}

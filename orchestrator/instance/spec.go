@@ -1,8 +1,14 @@
 package instance
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 
+	"github.com/containerd/errdefs"
+
+	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/install/fetch"
 	"github.com/ocmt/ocmt/sandbox"
 )
 
@@ -19,13 +25,35 @@ const (
 // rest is for the young space, buffers, code and native add-ons.
 const heapShare = 0.7
 
-// pluginSpec is the container of a plugin, or of its load check.
-func pluginSpec(f *Factory, in *Instance, uid uint32, mounts []sandbox.Mount) sandbox.Spec {
-	role := sandbox.RolePlugin
-	if in.plan.Discovery {
-		role = sandbox.RoleCheck
+// role is what the plan's container is for.
+func (p *Plan) role() string {
+	if p.Discovery {
+		return sandbox.RoleCheck
 	}
-	limits := sandbox.LimitsFor(role).Fit(f.Info)
+	return sandbox.RolePlugin
+}
+
+// limits returns the plan's limits, with the defaults for those it leaves out.
+func (f *Factory) limits(plan *Plan) (sandbox.Limits, error) {
+	limits := sandbox.LimitsFor(plan.role()).Fit(f.Info)
+	if plan.Discovery {
+		return limits, nil
+	}
+	named := plan.Limits
+	limits = sandbox.Limits{
+		Memory: cmp.Or(named.Memory, limits.Memory), CPUs: cmp.Or(named.CPUs, limits.CPUs), PIDs: cmp.Or(named.PIDs, limits.PIDs),
+		OpenFiles: cmp.Or(named.OpenFiles, limits.OpenFiles), LogSize: cmp.Or(named.LogSize, limits.LogSize),
+	}
+	if err := limits.CheckHost(f.Info); err != nil {
+		return limits, fault.New(errdefs.ErrInvalidArgument, "limits_too_large", "plugin %s is granted more than this host has: %w", plan.Key, err).
+			WithHint("see `ocmt plugins permissions %s` and grant it less", plan.Key.ID)
+	}
+	return limits, nil
+}
+
+// pluginSpec is the container of a plugin, or of its load check.
+func pluginSpec(f *Factory, in *Instance, uid uint32, limits sandbox.Limits, mounts []sandbox.Mount) sandbox.Spec {
+	role := in.plan.role()
 	heap := strconv.FormatInt(int64(float64(limits.Memory)*heapShare)>>20, 10)
 	labels := f.labels(in.plan.Key.Tenant, in.id, role)
 	labels[sandbox.LabelPlugin] = in.plan.Key.ID
@@ -34,18 +62,22 @@ func pluginSpec(f *Factory, in *Instance, uid uint32, mounts []sandbox.Mount) sa
 	if in.plan.Discovery {
 		home = "/tmp"
 	}
+	env := []string{
+		"OCMT_TENANT=" + in.plan.Key.Tenant,
+		"OCMT_PLUGIN=" + in.busName(),
+		"OCMT_GENERATION=" + strconv.FormatUint(in.plan.Generation, 10),
+		"OCMT_BUS=" + socketDir + "/bus.sock",
+		"HOME=" + home, "TMPDIR=/tmp", "PATH=/usr/bin", "LANG=C.UTF-8", "NODE_ENV=production",
+	}
+	if slices.ContainsFunc(mounts, func(m sandbox.Mount) bool { return m.Target == fetch.CATarget }) {
+		env = append(env, "NODE_EXTRA_CA_CERTS="+fetch.CATarget)
+	}
 	return sandbox.Harden(sandbox.Spec{
 		ID:    in.id,
 		Image: f.Image,
 		Args:  []string{initPath, "run", "--", nodePath, "--max-old-space-size=" + heap, runnerPath},
-		Env: []string{
-			"OCMT_TENANT=" + in.plan.Key.Tenant,
-			"OCMT_PLUGIN=" + in.busName(),
-			"OCMT_GENERATION=" + strconv.FormatUint(in.plan.Generation, 10),
-			"OCMT_BUS=" + socketDir + "/bus.sock",
-			"HOME=" + home, "TMPDIR=/tmp", "PATH=/usr/bin", "LANG=C.UTF-8", "NODE_ENV=production",
-		},
-		UID: uid, GID: uid,
+		Env:   env,
+		UID:   uid, GID: uid,
 		Labels: labels, Mounts: mounts, Limits: limits, Runtime: f.Runtime,
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 // makeState makes a plugin's state directory. As root it belongs to the
@@ -27,24 +26,6 @@ func makeState(dir string, uid uint32) error {
 	}
 	if err := os.Lchown(dir, int(uid), int(uid)); err != nil {
 		return fmt.Errorf("cannot give the state directory to uid %d: %w", uid, err)
-	}
-	return nil
-}
-
-// bindNoExec bind-mounts dir at target with nosuid, nodev and noexec, flags
-// that a further bind mount by the engine keeps.
-func bindNoExec(dir, target string) error {
-	if err := os.MkdirAll(target, 0o700); err != nil {
-		return fmt.Errorf("cannot make %s: %w", target, err)
-	}
-	if err := unix.Mount(dir, target, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("cannot bind %s: %w", dir, err)
-	}
-	const flags = unix.MS_BIND | unix.MS_REMOUNT | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	for _, change := range []uintptr{flags, unix.MS_PRIVATE} {
-		if err := unix.Mount("", target, "", change, ""); err != nil {
-			return errors.Join(fmt.Errorf("cannot set noexec on %s: %w", target, err), unix.Unmount(target, unix.MNT_DETACH))
-		}
 	}
 	return nil
 }
