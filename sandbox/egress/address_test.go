@@ -85,6 +85,34 @@ func TestGuardLoopbackRules(t *testing.T) {
 	}
 }
 
+// TestGuardNamedLoopback reaches only what the ranges hold.
+func TestGuardNamedLoopback(t *testing.T) {
+	g := guard{own: noOwn}
+	v4 := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	v6 := []netip.Prefix{netip.MustParsePrefix("::1/128")}
+	tests := []struct {
+		rule Rule
+		addr string
+		want bool
+	}{
+		{Rule{Host: "localhost", Allow: v4}, "127.0.0.1", true},
+		{Rule{Host: "localhost", Allow: v4}, "::1", false},
+		{Rule{Host: "localhost", Allow: v6}, "::1", true},
+		{Rule{Host: "localhost", Allow: v6}, "127.0.0.1", false},
+		{Rule{Host: "localhost", Allow: v4}, "::ffff:127.0.0.1", false},
+		{Rule{Host: "localhost", Allow: v4}, "1.1.1.1", false},
+		{Rule{Host: "localhost"}, "127.0.0.1", false},
+		{Rule{Host: "127.0.0.1", Allow: v4}, "127.0.0.1", true},
+		{Rule{Host: "a.example", Allow: v4}, "127.0.0.1", false}, // a name that came to point here
+		{Rule{Host: "a.example", AllowNonPublic: true}, "127.0.0.1", false},
+	}
+	for _, tt := range tests {
+		if err := g.check(tt.rule, netip.MustParseAddr(tt.addr)); (err == nil) != tt.want {
+			t.Errorf("%s by %+v: %v, want reached %v", tt.addr, tt.rule, err, tt.want)
+		}
+	}
+}
+
 func TestGuardOwnAddresses(t *testing.T) {
 	own := netip.MustParseAddr("93.184.216.34")
 	private := netip.MustParseAddr("10.9.9.9")

@@ -316,7 +316,7 @@ func TestDefaultDialer(t *testing.T) {
 	port := netip.MustParseAddrPort(ln.Addr().String()).Port()
 	r := newRig(t, Limits{},
 		Rule{Host: "localhost", Port: port, AllowNonPublic: true},
-		Rule{Host: "127.0.0.1", Port: port, AllowNonPublic: true})
+		Rule{Host: "127.0.0.1", Port: port, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	r.broker.opts.Dial = nil
 	for host, config := range map[string]*tls.Config{
 		"localhost": {ServerName: "localhost", RootCAs: ca.pool},

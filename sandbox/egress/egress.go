@@ -53,7 +53,7 @@ const (
 
 // Connection is what is recorded of a connection.
 type Connection struct {
-	ID      uint64         // counts the connections of one broker; the same in both records of one
+	ID      uint64         // counts the connections of one broker; the same in both records of one; 0 of names and counts
 	Phase   Phase          // which record this is
 	Time    time.Time      // when it was asked for
 	Host    string         // as asked for; empty when the request was not understood

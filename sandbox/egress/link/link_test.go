@@ -25,6 +25,14 @@ func TestParseGrant(t *testing.T) {
 		{"10.0.0.1:80", link.Grant{Host: "10.0.0.1", Port: 80}, true},
 		{"[::1]:80", link.Grant{Host: "::1", Port: 80}, true},
 		{"[fe80::1%eth0]:80", link.Grant{}, false},
+		{"*.Example.Test:443", link.Grant{Host: "*.example.test", Port: 443}, true},
+		{"*:443", link.Grant{}, false},
+		{"*.:443", link.Grant{}, false},
+		{"**.test:443", link.Grant{}, false},
+		{"a.*.test:443", link.Grant{}, false},
+		{"*.*.test:443", link.Grant{}, false},
+		{"*.[::1]:443", link.Grant{}, false},
+		{"*." + strings.Repeat("a", 252) + ":443", link.Grant{}, false},
 		{"api.example.test", link.Grant{}, false},
 		{"api.example.test:", link.Grant{}, false},
 		{"api.example.test:0", link.Grant{}, false},
@@ -61,6 +69,19 @@ func TestReadRequest(t *testing.T) {
 		{"CONNECT h.test:1\n", link.Request{Target: link.Grant{Host: "h.test", Port: 1}}, true},
 		{"CONNECT h.test:1\r\n", link.Request{}, false},
 		{"connect h.test:1\n", link.Request{}, false},
+		{"CONNECT *.h.test:1\n", link.Request{}, false},
+		{"REPORT Evil.test\n", link.Request{Report: "evil.test"}, true},
+		{"REPORT _x-1.evil.test\n", link.Request{Report: "_x-1.evil.test"}, true},
+		{"REPORT\n", link.Request{}, false},
+		{"REPORT \n", link.Request{}, false},
+		{"REPORT a b\n", link.Request{}, false},
+		{"REPORT evil.test:443\n", link.Request{}, false},
+		{"REPORT ::1\n", link.Request{}, false},
+		{"REPORT *.evil.test\n", link.Request{}, false},
+		{"REPORT evil\x1b[2J.test\n", link.Request{}, false},
+		{"REPORT evil.test\r\n", link.Request{}, false},
+		{"REPORT " + strings.Repeat("a", 254) + "\n", link.Request{}, false},
+		{"report evil.test\n", link.Request{}, false},
 		{"GET / HTTP/1.1\n", link.Request{}, false},
 		{"CONNECT h.test:1", link.Request{}, false},
 		{"CONNECT " + strings.Repeat("a", link.MaxLine) + ":1\n", link.Request{}, false},
@@ -103,7 +124,7 @@ func TestAnswers(t *testing.T) {
 
 func TestGrants(t *testing.T) {
 	var wire bytes.Buffer
-	want := []link.Grant{{Host: "a.test", Port: 443}, {Host: "::1", Port: 80}}
+	want := []link.Grant{{Host: "a.test", Port: 443}, {Host: "::1", Port: 80}, {Host: "*.b.test", Port: 443}}
 	for _, grants := range [][]link.Grant{nil, want} {
 		if err := link.WriteGrants(&wire, grants); err != nil {
 			t.Fatal(err)
@@ -141,10 +162,23 @@ func TestGrantsRefused(t *testing.T) {
 	}
 }
 
+func TestWildcard(t *testing.T) {
+	for host, want := range map[string]string{
+		"a.example.test": "*.example.test", "a.b": "*.b", "a.b.": "*.b.", "a..b": "*..b",
+		"a": "", "": "", ".b": "", "a.": "", "*.b": "",
+	} {
+		if got, ok := link.Wildcard(host); got != want || ok != (want != "") {
+			t.Errorf("Wildcard(%q) = %q, %v, want %q", host, got, ok, want)
+		}
+	}
+}
+
 func FuzzReadRequest(f *testing.F) {
 	f.Add([]byte("WATCH\n"))
 	f.Add([]byte("CONNECT api.example.test:443\nrest"))
 	f.Add([]byte("CONNECT [::1]:443\n"))
+	f.Add([]byte("REPORT evil.test\n"))
+	f.Add([]byte("REPORT EVIL.test:443\nREPORT b"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		req, err := link.ReadRequest(link.NewReader(bytes.NewReader(data)))
 		if err != nil {
@@ -153,6 +187,9 @@ func FuzzReadRequest(f *testing.F) {
 		again, err := link.ReadRequest(bufio.NewReader(strings.NewReader(req.String())))
 		if err != nil || again != req {
 			t.Errorf("%q reads as %v, which reads as %v, %v", data, req, again, err)
+		}
+		if req.Report != "" && (!link.ValidName(req.Report) || req.Watch || req.Target != link.Grant{}) {
+			t.Errorf("%q reads as %+v", data, req)
 		}
 	})
 }
