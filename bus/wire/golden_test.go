@@ -107,6 +107,7 @@ func load() *Load {
 		Config:       json.RawMessage(`{"agents":{"defaults":{"model":"x"}}}`),
 		PluginConfig: json.RawMessage(`{"units":"metric"}`),
 		StateDir:     "/state", WorkspaceDir: "/srv/work", AgentID: "main",
+		Env: map[string]string{"TZ": "Europe/Berlin"}, Host: []string{HostEmit},
 	}
 }
 

@@ -55,7 +55,8 @@ type Load struct {
 	// Env holds granted environment variables. They come here and not by the
 	// engine, which would write them to its disk.
 	Env map[string]string `json:"env,omitempty"`
-	// Host lists the host.* methods that the plugin may call.
+	// Host lists the host.* methods that the plugin may call, with or without
+	// the prefix.
 	Host []string `json:"host,omitempty"`
 }
 

@@ -48,9 +48,15 @@ export function createApi({ load, entry, source, config, runtime, logger, regist
     resolvePath,
     registerTool: guard("registerTool", (tool, options) => addTool(registry, entry, tool, options)),
     registerHook: guard("registerHook", (events, handler, options) => {
-      for (const event of [events].flat()) addHook(registry, { entry, event, handler, options, registrar: "registerHook" });
+      if (options?.register === false) return; // OpenClaw only lists such a hook
+      for (const event of [events].flat()) addHook(registry, entry, { event, handler, options, registrar: "registerHook" });
     }),
-    on: guard("on", (event, handler, options) => addHook(registry, { entry, event, handler, options, registrar: "on" })),
+    on: guard("on", (event, handler, options) => addHook(registry, entry, { event, handler, options, registrar: "on" })),
+    registerService: guard("registerService", (service) => {
+      if (!registry.addService({ entry, form: "register" }, service)) {
+        registry.diagnose("error", "api.registerService needs an id and a start function; one registration is left out");
+      }
+    }),
   };
   for (const name of REGISTRARS) api[name] = record(name);
   for (const name of HOST_FUNCTIONS) api[name] = notAvailable(`api.${name}`);
@@ -84,14 +90,9 @@ function addTool(registry, entry, tool, options) {
   registry.addTool({ ...source, tool, names: [] });
 }
 
-function addHook(registry, { entry, event, handler, options, registrar }) {
-  const name = typeof event === "string" ? event.trim() : "";
-  if (!name || typeof handler !== "function") {
-    return registry.diagnose("error", `api.${registrar} needs an event and a handler; one registration is left out`);
-  }
-  const { priority, timeoutMs, ...rest } = options ?? {};
-  const about = { ...rest, event: name, priority: priority ?? 0, timeoutMs, registrar };
-  registry.add({ kind: "hook", name, entry, form: "register", args: [name, handler, options], about });
+function addHook(registry, entry, registration) {
+  if (registry.addHook({ entry, form: "register" }, registration)) return;
+  registry.diagnose("error", `api.${registration.registrar} needs an event and a handler; one registration is left out`);
 }
 
 function attachFacades(api, lifecycle) {

@@ -66,4 +66,5 @@ export function factoryContext(load, config, call = {}, signal = undefined) {
   };
 }
 
-const workspaceOf = (load, call) => call.workspaceDir || load.workspaceDir || defaultWorkspace();
+/** The workspace of a call: the caller's, the plugin's, or the default. */
+export const workspaceOf = (load, call) => call.workspaceDir || load.workspaceDir || defaultWorkspace();

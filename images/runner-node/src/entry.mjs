@@ -76,18 +76,14 @@ export function registerExports({ tools, hooks, services }, registry, entry) {
   const form = "export";
   for (const tool of tools) registry.addTool({ kind: "tool", entry, form, tool, names: [], optional: tool?.optional === true });
   for (const hook of hooks) {
-    if (typeof hook?.event !== "string" || typeof hook.handler !== "function") {
+    const handler = typeof hook?.handler === "function" ? (payload, context) => hook.handler(payload, context) : undefined;
+    if (!registry.addHook({ entry, form }, { event: hook?.event, handler, options: hook, registrar: "export" })) {
       registry.diagnose("error", "an exported hook has no event or no handler; it is left out");
-      continue;
     }
-    const { event, priority = 0, timeoutMs } = hook;
-    registry.add({ kind: "hook", name: event, entry, form, args: [hook], about: { event, priority, timeoutMs } });
   }
   for (const service of services) {
-    if (typeof service?.id !== "string" || typeof service.start !== "function") {
+    if (!registry.addService({ entry, form }, service)) {
       registry.diagnose("error", "an exported service has no id or no start; it is left out");
-      continue;
     }
-    registry.add({ kind: "service", name: service.id, entry, form, args: [service], about: service });
   }
 }

@@ -1,7 +1,7 @@
 // Failures as they are told to the host: a code of the wire contract, a
 // message, and what the thrown value says about itself.
 
-import { jsonStringify } from "./primordials.mjs";
+import { byteLength, jsonStringify } from "./primordials.mjs";
 
 /** The longest message and stack that are reported, in characters. */
 const MAX_MESSAGE = 2048;
@@ -28,6 +28,19 @@ export class RunnerError extends Error {
  */
 export function cut(text, max) {
   return text.length <= max ? text : `${text.slice(0, max - 1)}…`;
+}
+
+/**
+ * cutBytes shortens a text to a number of bytes of UTF-8, at least 3.
+ * @param {string} text
+ * @param {number} max
+ */
+export function cutBytes(text, max) {
+  if (byteLength(text) <= max) return text;
+  const bytes = Buffer.from(text.slice(0, max));
+  let end = max - 3; // "…" takes three
+  while ((bytes[end] & 0xc0) === 0x80) end--; // in the middle of a character
+  return `${bytes.toString("utf8", 0, end)}…`;
 }
 
 /** How many causes of an error are told with it. */

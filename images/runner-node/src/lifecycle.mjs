@@ -2,9 +2,6 @@
 
 import { setTimer } from "./primordials.mjs";
 
-/** How long the callbacks of a plugin may take when it is stopped, in ms. */
-const DISPOSE_TIMEOUT = 2000;
-
 export class Lifecycle {
   #controller = new AbortController();
   /** @type {(() => unknown)[]} */
@@ -29,8 +26,9 @@ export class Lifecycle {
   /**
    * dispose aborts the signal and calls the callbacks, for a bounded time.
    * @param {(error: unknown) => void} failed told of every callback that fails
+   * @param {number} timeoutMs
    */
-  async dispose(failed) {
+  async dispose(failed, timeoutMs) {
     const run = async () => {
       for (const callback of this.#callbacks.reverse()) {
         try {
@@ -41,6 +39,6 @@ export class Lifecycle {
       }
     };
     this.#controller.abort();
-    await Promise.race([run(), new Promise((done) => setTimer(done, DISPOSE_TIMEOUT))]);
+    await Promise.race([run(), new Promise((done) => setTimer(done, timeoutMs))]);
   }
 }

@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 import { createApi } from "./api.mjs";
 import { defaultWorkspace, factoryContext, ownConfig } from "./context.mjs";
 import { findExports, findRegister, registerExports } from "./entry.mjs";
+import { applyEnv } from "./env.mjs";
 import { describe, RunnerError } from "./errors.mjs";
 import { Lifecycle } from "./lifecycle.mjs";
 import { createLogger } from "./logger.mjs";
@@ -26,13 +27,14 @@ import { explain, installHooks } from "./sdk/hooks.mjs";
  */
 
 /**
- * loadPlugin imports every entry in order. It throws a RunnerError when the
+ * loadPlugin sets the granted environment and imports every entry in order. It throws a RunnerError when the
  * plugin cannot be loaded; the registry's diagnostics are filled either way.
  * @param {object} load the host's message
  * @param {Registry} registry
  * @returns {Promise<Plugin>}
  */
 export async function loadPlugin(load, registry) {
+  applyEnv(load.env, (level, message) => registry.diagnose(level, message));
   installHooks();
   enterHome();
   const config = ownConfig(load);

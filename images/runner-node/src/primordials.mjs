@@ -21,7 +21,7 @@ const promiseResolve = Promise.resolve.bind(Promise);
  * settled.
  * @param {unknown} value
  * @param {(value: unknown) => void} done
- * @param {(error: unknown) => void} failed
+ * @param {(error: unknown) => void} [failed]
  */
 export function settle(value, done, failed) {
   apply(promiseThen, promiseResolve(value), [done, failed]);

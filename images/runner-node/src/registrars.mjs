@@ -1,9 +1,9 @@
 // The registrars of the plugin API of OpenClaw 2026.9.6, and how a
 // registration is named and described.
 
-/** Every registrar that is recorded as it comes; its kind is its name without "register". */
+/** Every registrar that is recorded as it comes, and not called; its kind is its name without "register". */
 export const REGISTRARS = [
-  "registerService", "registerGatewayMethod", "registerHttpRoute", "registerCommand", "registerCli",
+  "registerGatewayMethod", "registerHttpRoute", "registerCommand", "registerCli",
   "registerNodeCliFeature", "registerChannel", "registerProvider", "registerModelCatalogProvider",
   "registerCliBackend", "registerEmbeddingProvider", "registerSpeechProvider",
   "registerRealtimeTranscriptionProvider", "registerRealtimeVoiceProvider",

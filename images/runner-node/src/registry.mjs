@@ -1,6 +1,7 @@
 // What the plugin has registered, in order, and how its tools are found.
 
 import { cut, RunnerError } from "./errors.mjs";
+import { newHook } from "./hookspec.mjs";
 import { spec } from "./serialise.mjs";
 import { describeTool, toolsOf } from "./tools.mjs";
 
@@ -16,6 +17,8 @@ const MAX_DIAGNOSTICS = 200;
  * @property {"export" | "register"} form
  * @property {object} spec
  * @property {unknown[]} args what it was registered with, handlers included
+ * @property {import("./hookspec.mjs").Hook} [hook] of kind "hook"
+ * @property {import("./services.mjs").Source} [service] of kind "service"
  */
 
 export class Registry {
@@ -26,6 +29,10 @@ export class Registry {
   /** @type {Map<string, ToolSource>} */
   #tools = new Map();
   #names = new Set();
+  /** @type {Map<number, import("./hookspec.mjs").Hook>} by the index of the registration */
+  #hooks = new Map();
+  /** @type {Map<string, import("./services.mjs").Source>} in order */
+  #services = new Map();
 
   /**
    * diagnose notes something that the author or the operator should know.
@@ -48,6 +55,35 @@ export class Registry {
     }
     this.#names.add(key);
     this.#items.push({ ...item, spec: spec(about) });
+    if (item.service) this.#services.set(item.name, item.service);
+  }
+
+  /**
+   * addHook records a hook of either form.
+   * @param {object} hook
+   * @param {number} hook.entry
+   * @param {"export" | "register"} hook.form
+   * @param {Parameters<typeof newHook>[0]} registration
+   */
+  addHook({ entry, form }, registration) {
+    const hook = newHook(registration, (level, message) => this.diagnose(level, message));
+    if (hook) this.#items.push({ kind: "hook", name: hook.event, entry, form, args: [], hook, spec: hook.spec });
+    return hook !== null;
+  }
+
+  /**
+   * addService records a service of either form, unless it has no id or
+   * nothing to start.
+   * @param {object} from
+   * @param {number} from.entry
+   * @param {"export" | "register"} from.form
+   * @param {any} service
+   */
+  addService({ entry, form }, service) {
+    const name = typeof service?.id === "string" ? service.id.trim() : "";
+    if (!name || typeof service.start !== "function") return false;
+    this.add({ kind: "service", name, entry, form, args: [service], service: { form, service }, about: service });
+    return true;
   }
 
   /**
@@ -69,7 +105,8 @@ export class Registry {
     const diagnose = (level, message) => this.diagnose(level, message);
     for (const item of this.#items) {
       if (item.kind !== "tool") {
-        const { kind, name, entry, form, spec } = item;
+        const { kind, name, entry, form, spec, hook } = item;
+        if (hook) this.#hooks.set(registrations.length, hook);
         registrations.push({ kind, name, entry, form, spec });
         continue;
       }
@@ -91,6 +128,19 @@ export class Registry {
    */
   toolSource(name) {
     return this.#tools.get(name);
+  }
+
+  /**
+   * hook is the hook whose registration has an index.
+   * @param {number} index
+   */
+  hook(index) {
+    return this.#hooks.get(index);
+  }
+
+  /** The services by id, in order. */
+  get services() {
+    return this.#services;
   }
 
   /** The names of all tools. */

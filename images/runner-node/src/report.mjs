@@ -1,6 +1,7 @@
 // The runner's reports on a load, within the bounds that the host sets.
 
 import { RunnerError } from "./errors.mjs";
+import { coreSpec } from "./hookspec.mjs";
 import { byteLength, jsonStringify } from "./primordials.mjs";
 
 /** The wire version that this runner speaks. */
@@ -13,7 +14,8 @@ const MAX_REGISTRATIONS = 1024;
 
 /**
  * readyText is the ready message. Where it would be too long, descriptions
- * are left out, but those of tools, which are needed to call them.
+ * are left out, but those of tools, which are needed to call them, and what
+ * the pipeline needs to know of hooks.
  * @param {{registrations: object[], diagnostics: object[], loadMs: number}} report
  * @param {number} limit in bytes
  */
@@ -25,12 +27,17 @@ export function readyText({ registrations, diagnostics, loadMs }, limit) {
   if (byteLength(full) <= limit) return full;
   const short = jsonStringify({
     type: "ready",
-    registrations: registrations.map((item) => (item.kind === "tool" ? item : { ...item, spec: {} })),
+    registrations: registrations.map(shorten),
     diagnostics: [{ level: "warn", message: "the descriptions of registrations are too long; only those of tools are kept" }],
     loadMs,
   });
   if (byteLength(short) <= limit) return short;
   throw new RunnerError("register", `the descriptions of the plugin's tools are longer than ${limit} bytes`);
+}
+
+function shorten(item) {
+  if (item.kind === "tool") return item;
+  return { ...item, spec: item.kind === "hook" ? coreSpec(item.spec) : {} };
 }
 
 /**

@@ -1,18 +1,25 @@
 // The runner's side of the conversation with the host.
 
-import { factoryContext, pluginContext } from "./context.mjs";
+import { Calls } from "./calls.mjs";
 import { RunnerError, wireError } from "./errors.mjs";
+import { Hooks } from "./hooks.mjs";
+import { HostCalls } from "./hostcalls.mjs";
 import { loadPlugin } from "./loader.mjs";
-import { clearTimer, jsonParse, jsonStringify, now, residentMemory, setTimer, settle } from "./primordials.mjs";
+import { jsonParse, jsonStringify, now, residentMemory, setTimer } from "./primordials.mjs";
 import { Registry } from "./registry.mjs";
 import { failedText, MAX_READY, readyText, WIRE } from "./report.mjs";
-import { resultJSON } from "./serialise.mjs";
-import { invoke } from "./tools.mjs";
+import { Services } from "./services.mjs";
+import { ToolCalls } from "./toolcalls.mjs";
 
 /** How long the host may take to answer, in ms, before it is asked again. */
 const ANSWER_TIMEOUT = 10_000;
 /** The pause before a question is repeated, in ms. */
 const RETRY_DELAY = 100;
+/** How long the host waits after a stop that does not say it, in ms. */
+const DEFAULT_GRACE = 10_000;
+/** Of that, at most this is for the callbacks of the plugin's end, and this for the answer, in ms. */
+const MAX_DISPOSE = 2000;
+const MARGIN = 500;
 
 export class Runner {
   #bus;
@@ -27,8 +34,15 @@ export class Runner {
   /** @type {Promise<{verb: string, text: string}> | null} the ready or failed message */
   #outcome = null;
   #epoch = 0;
-  /** @type {Map<string, {controller: AbortController, timer: NodeJS.Timeout | null, reply: string}>} */
-  #running = new Map();
+  #calls = new Calls();
+  /** @type {ToolCalls} */
+  #tools;
+  /** @type {Hooks} */
+  #hooks;
+  /** @type {Services} */
+  #services;
+  /** @type {HostCalls} */
+  #hostCalls;
   #stopping = false;
 
   /**
@@ -51,13 +65,22 @@ export class Runner {
    */
   attach(bus) {
     this.#bus = bus;
+    const [calls, warn] = [this.#calls, this.#warn];
+    const out = (verb) => this.#subjects.out(verb);
+    this.#tools = new ToolCalls({ bus, progressSubject: out("progress"), calls, warn });
+    this.#hooks = new Hooks({ bus, calls, warn });
+    this.#hostCalls = new HostCalls({ bus, subject: out("host"), warn });
+    this.#services = new Services({ bus, healthSubject: out("health"), hostCalls: this.#hostCalls, warn });
     const on = (verb, handler) => bus.subscribe(this.#subjects.in(verb), (payload, reply) => {
-      handler.call(this, jsonParse(payload.toString()), reply);
+      handler(jsonParse(payload.toString()), reply);
     });
-    on("tool", this.#onTool);
-    on("cancel", this.#onCancel);
-    on("ping", this.#onPing);
-    on("stop", this.#onStop);
+    on("tool", (call, reply) => this.#tools.call(call, reply));
+    on("hook", (call, reply) => this.#hooks.call(call, reply));
+    on("resolved", (message) => this.#hooks.resolved(message));
+    on("service", (call, reply) => this.#services.call(call, reply));
+    on("cancel", (message) => this.#onCancel(message));
+    on("ping", (message, reply) => this.#onPing(message, reply));
+    on("stop", (message, reply) => this.#onStop(message, reply));
   }
 
   /**
@@ -70,7 +93,8 @@ export class Runner {
     const load = await this.#ask("hello", jsonStringify(hello), epoch);
     if (!load) return;
     const outcome = await this.#take(load);
-    if (outcome) await this.#ask(outcome.verb, outcome.text, epoch);
+    if (!outcome || !(await this.#ask(outcome.verb, outcome.text, epoch))) return;
+    this.#services.repeatHealth();
   }
 
   /** Asks until there is an answer, or another connection. */
@@ -103,10 +127,20 @@ export class Runner {
     try {
       if (load.type !== "load") throw new RunnerError("wire_version", `the host answered hello with ${load.type}`);
       this.#plugin = await loadPlugin(load, registry);
+      this.#serve(this.#plugin);
       return this.#ready(now() - started);
     } catch (error) {
       return { verb: "failed", text: failedText(wireError(error, "register"), registry.diagnostics) };
     }
+  }
+
+  /** In a load check only tools can be called, and no host does: nothing is started, no hook is run. */
+  #serve(plugin) {
+    this.#tools.plugin = plugin;
+    if (plugin.load.mode === "discovery") return;
+    this.#hostCalls.allow(plugin.load.host);
+    this.#hooks.plugin = plugin;
+    this.#services.use(plugin);
   }
 
   #ready(loadMs) {
@@ -116,92 +150,21 @@ export class Runner {
     return { verb: "ready", text };
   }
 
-  #onTool(call, reply) {
-    const source = this.#plugin?.registry.toolSource(call.tool);
-    if (!source) return this.#fail(call.id, reply, new RunnerError("unknown_tool", `no tool ${call.tool} is registered`));
-    const controller = new AbortController();
-    const timer = call.timeoutMs > 0
-      ? setTimer(() => this.#abort(call.id, "the call's time is over"), Math.min(call.timeoutMs, 2 ** 31 - 1))
-      : null;
-    const run = { controller, timer, reply };
-    this.#running.set(call.id, run);
-    let result;
-    try {
-      result = invoke(source, call, this.#contexts(call, controller.signal));
-    } catch (error) {
-      return this.#finish(call.id, run, () => this.#fail(call.id, reply, error));
-    }
-    settle(
-      result,
-      (value) => this.#finish(call.id, run, () => this.#succeed(call.id, reply, value)),
-      (error) => this.#finish(call.id, run, () => this.#fail(call.id, reply, error)),
-    );
-  }
-
-  #contexts(call, signal) {
-    const { load, config, logger } = this.#plugin;
-    call.context ??= {};
-    return {
-      plugin: pluginContext(load, config, logger, call.context),
-      factory: factoryContext(load, config, call.context, signal),
-      signal,
-      onUpdate: (update) => this.#progress(call.id, update),
-    };
-  }
-
-  /** Answers a call once: not again after it was cancelled. */
-  #finish(id, run, answer) {
-    if (this.#running.get(id) !== run) return;
-    this.#running.delete(id);
-    if (run.timer) clearTimer(run.timer);
-    answer();
-  }
-
-  #succeed(id, reply, value) {
-    try {
-      const head = jsonStringify({ type: "tool.result", id });
-      this.#bus.publish(reply, `${head.slice(0, -1)},"result":${resultJSON(value)}}`);
-    } catch (error) {
-      const known = error instanceof RangeError ? new RunnerError("unserialised", `the result is too large: ${error.message}`) : error;
-      this.#fail(id, reply, known);
-    }
-  }
-
-  #fail(id, reply, error) {
-    this.#bus.publish(reply, jsonStringify({ type: "tool.result", id, error: wireError(error) }));
-  }
-
-  /** Interim results may be lost: they are dropped while the socket is full, and when they are no JSON. */
-  #progress(id, update) {
-    if (!this.#running.has(id) || this.#bus.congested) return;
-    try {
-      const head = jsonStringify({ type: "progress", id });
-      this.#bus.publish(this.#subjects.out("progress"), `${head.slice(0, -1)},"update":${resultJSON(update)}}`);
-    } catch (error) {
-      this.#warn(`progress of call ${id}: ${error.message}`);
-    }
-  }
-
   #onCancel({ id }) {
-    this.#abort(id, "the call was cancelled");
-  }
-
-  #abort(id, reason) {
-    const run = this.#running.get(id);
-    if (!run) return;
-    this.#finish(id, run, () => this.#fail(id, run.reply, new RunnerError("cancelled", reason)));
-    run.controller.abort(new DOMException(reason, "AbortError"));
+    this.#calls.abort(id, "the call was cancelled");
   }
 
   #onPing(_, reply) {
     this.#bus.publish(reply, jsonStringify({ type: "pong", rss: residentMemory() }));
   }
 
-  async #onStop({ reason }, reply) {
+  async #onStop({ reason, graceMs = DEFAULT_GRACE }, reply) {
     if (this.#stopping) return;
     this.#stopping = true;
-    for (const id of [...this.#running.keys()]) this.#abort(id, `the plugin is being stopped: ${reason}`);
-    await this.#plugin?.lifecycle.dispose((error) => this.#warn(`onDispose: ${wireError(error).message}`));
+    const disposeMs = Math.min(MAX_DISPOSE, graceMs / 4);
+    this.#calls.abortAll(`the plugin is being stopped: ${reason}`);
+    await this.#services.stopAll(graceMs - disposeMs - Math.min(MARGIN, graceMs / 10));
+    await this.#plugin?.lifecycle.dispose((error) => this.#warn(`onDispose: ${wireError(error).message}`), disposeMs);
     this.#bus.publish(reply, jsonStringify({ type: "stopped" }));
     await this.#bus.close();
     this.#exit(0);

@@ -4,9 +4,9 @@
 import { RunnerError } from "./errors.mjs";
 import { jsonStringify } from "./primordials.mjs";
 
-/** How deep, and how long, a description may be. */
+/** How deep a description may be, how many entries of a list or object it keeps, and how long it may be, in characters. */
 const MAX_DEPTH = 8;
-const MAX_ENTRIES = 256;
+export const MAX_ENTRIES = 256;
 const MAX_SPEC = 32 * 1024;
 
 /**

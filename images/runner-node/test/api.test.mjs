@@ -32,8 +32,8 @@ test("every registration is reported in order", () => {
 
 test("registrations are described by what is JSON in them", () => {
   const specs = {
-    "hook before_tool_call": { matcher: "/^exec/", event: "before_tool_call", priority: 10, timeoutMs: 5000, registrar: "on" },
-    "hook command:new": { name: "commands", event: "command:new", priority: 0, registrar: "registerHook" },
+    "hook before_tool_call": { event: "before_tool_call", priority: 10, timeoutMs: 5000, registrar: "on" },
+    "hook command:new": { event: "command:new", priority: 0, registrar: "registerHook", name: "commands" },
     "gatewayMethod demo.status": { scope: "operator.read" },
     "httpRoute /demo": { path: "/demo", auth: "plugin" },
     "cli demo,demo2": { commands: ["demo", "demo2"] },
@@ -48,6 +48,7 @@ test("registrations are described by what is JSON in them", () => {
 
 test("what is odd is told", () => {
   assert.deepEqual(host.outcome.diagnostics, [
+    { level: "warn", message: "the matcher of a hook of before_tool_call is not a list of tool names; the handler is called for every tool" },
     { level: "error", message: "api.on needs an event and a handler; one registration is left out" },
     { level: "warn", message: "service poller is registered twice; the first is kept" },
     { level: "warn", message: "api.registerSomethingNew is not known to this host; what it registers is recorded and not used" },
@@ -104,10 +105,10 @@ test("closing stops every registrar, and paths are resolved ever after", () => {
   const { api, close, registry, warnings } = newApi();
   const { registerService } = api;
   close();
-  for (const name of [...REGISTRARS, "registerTool", "registerHook", "on"]) assert.equal(api[name]({ id: "x" }), undefined);
-  registerService({ id: "late" });
+  for (const name of [...REGISTRARS, "registerTool", "registerHook", "registerService", "on"]) assert.equal(api[name]({ id: "x" }), undefined);
+  registerService({ id: "late", start() {} });
   assert.deepEqual(registry.finish({}), []);
-  assert.equal(warnings.length, REGISTRARS.length + 4);
+  assert.equal(warnings.length, REGISTRARS.length + 5);
   for (const name of HOST_FUNCTIONS) assert.throws(() => api[name]({}), /not available in this host: api/);
   assert.equal(api.resolvePath("~"), homedir());
   assert.equal(api.resolvePath(""), "");

@@ -8,8 +8,15 @@ const dir = join(fixtures, "..", "..", "..", "..", "bus", "wire", "testdata");
 const golden = (name) => JSON.parse(readFileSync(join(dir, `${name}.json`), "utf8"));
 
 /** The messages that the runner writes and those that it reads. */
-const WRITTEN = ["hello", "ready", "failed", "tool.result", "tool.result-error", "progress", "pong", "stopped"];
-const READ = ["load", "ack", "tool.call", "cancel", "ping", "stop"];
+const WRITTEN = [
+  "hello", "ready", "failed", "tool.result", "tool.result-error", "progress", "pong", "stopped",
+  "hook.result", "hook.result-payload", "hook.result-block", "hook.result-error",
+  "service.result", "service.result-error", "service.health", "service.health-clear", "host.call",
+];
+const READ = [
+  "load", "ack", "tool.call", "cancel", "ping", "stop",
+  "hook.call", "hook.call-sync", "service.call", "approval.resolved", "host.result", "host.result-error",
+];
 
 test("every golden message has a side", () => {
   const files = readdirSync(dir).map((name) => name.replace(/\.json$/, "")).sort();
@@ -64,6 +71,54 @@ test("the conversation of the golden messages", async (t) => {
   fits(await host.ask("ping", golden("ping")), golden("pong"), "pong");
   assert.deepEqual(await host.ask("stop", golden("stop")), golden("stopped"));
   assert.deepEqual(await host.exited, { code: 0, signal: null });
+});
+
+/** The golden error, whose stack is another everywhere. */
+function fails(got, want) {
+  fits(got, want, want.type);
+  assert.deepEqual({ ...got, error: { ...got.error, stack: "" } }, { ...want, error: { ...want.error, stack: "" } });
+}
+
+test("the golden messages of hooks, services and host calls", async (t) => {
+  const load = { ...golden("load"), root: join(fixtures, "golden"), entries: ["./index.mjs"], plugin: "weather", stateDir: "/state" };
+  const host = await Host.start(load);
+  t.after(() => host.close());
+
+  host.hostAnswer = () => golden("host.result");
+  const start = golden("service.call");
+  assert.deepEqual(await host.ask("service", start), golden("service.result"));
+  await host.until(() => host.hostCalls.length === 1 && host.health.length === 1);
+  assert.deepEqual(host.hostCalls, [golden("host.call")]);
+  assert.deepEqual(host.health, [golden("service.health")]);
+
+  const call = golden("hook.call");
+  assert.deepEqual(await host.ask("hook", call), golden("hook.result"));
+  fails(await host.ask("hook", { ...call, payload: { params: { command: "fail" } } }), golden("hook.result-error"));
+  const asked = await host.ask("hook", { ...call, payload: { params: { ask: true } } });
+  assert.deepEqual(asked.result.requireApproval, { title: "May I?" });
+  host.tell("resolved", golden("approval.resolved"));
+  await host.until(() => host.health.length === 2);
+  assert.deepEqual(host.health[1], golden("service.health-clear"));
+
+  const failed = await host.ask("service", { ...start, op: "stop" });
+  fails({ ...failed, error: { ...failed.error, message: "no such city" } }, golden("service.result-error"));
+  assert.equal(failed.error.message, "stop of service poller: no such city");
+  host.hostAnswer = () => golden("host.result-error");
+  await host.ask("service", start);
+  await host.until(() => host.stderr.includes("host.emit: not_granted: host.emit is not granted\n"));
+});
+
+test("the golden results of the document's hooks", async (t) => {
+  const host = await Host.start(loadMessage("hooks", ["./index.mjs"]));
+  t.after(() => host.close());
+  const call = { ...golden("hook.call-sync"), handler: host.index("hook", "agent:message:sync") };
+  const ask = (payload) => host.ask("hook", { ...call, payload });
+  assert.deepEqual(await ask({ do: "block error" }), golden("hook.result-block"));
+  const { payload, ...rest } = await ask({ do: "change", text: "a" });
+  const { payload: want, ...golds } = golden("hook.result-payload");
+  assert.deepEqual([rest, payload.text], [golds, "a changed"]);
+  assert.equal(typeof want, "object");
+  assert.deepEqual(await ask({ do: "nothing" }), golds);
 });
 
 test("progress is the golden progress", async (t) => {

@@ -98,6 +98,11 @@ export class Host {
   hellos = [];
   outcomes = [];
   progress = [];
+  /** What services said of themselves, and what the plugin asked of the host. */
+  health = [];
+  hostCalls = [];
+  /** hostAnswer is the rest of the answer to a host call, or null for none. */
+  hostAnswer = () => ({ result: null });
   stdout = "";
   stderr = "";
   #replies = new Map();
@@ -142,6 +147,12 @@ export class Host {
       this.server.send(reply, { type: "ack" });
     } else if (subject === `${BASE}.out.progress`) {
       this.progress.push(message);
+    } else if (subject === `${BASE}.out.health`) {
+      this.health.push(message);
+    } else if (subject === `${BASE}.out.host`) {
+      this.hostCalls.push(message);
+      const rest = this.hostAnswer(message);
+      if (rest) this.server.send(reply, { type: "host.result", id: message.id, ...rest });
     } else if (this.#replies.has(subject)) {
       this.#replies.get(subject)(message);
       this.#replies.delete(subject);
@@ -184,6 +195,21 @@ export class Host {
   /** call calls a tool and resolves to its tool.result. */
   call(tool, params = {}, more = {}) {
     return this.ask("tool", { type: "tool.call", id: `call-${this.#calls + 1}`, tool, params, context: { agentId: "main" }, timeoutMs: 0, ...more });
+  }
+
+  /** hook gives an event to one handler and resolves to its hook.result. */
+  hook(handler, event, payload = {}, more = {}) {
+    return this.ask("hook", { type: "hook.call", id: `hook-${this.#calls + 1}`, handler, event, payload, context: { agentId: "main" }, timeoutMs: 0, ...more });
+  }
+
+  /** service starts or stops a service and resolves to its service.result. */
+  service(service, op, timeoutMs = 5000) {
+    return this.ask("service", { type: "service.call", id: `service-${this.#calls + 1}`, service, op, timeoutMs });
+  }
+
+  /** index finds the index of a registration. */
+  index(kind, name) {
+    return this.outcome.registrations.findIndex((item) => item.kind === kind && item.name === name);
   }
 
   /** The log lines that the plugin's logger wrote. */

@@ -14,7 +14,7 @@ for (const entry of ["./index.mjs", "./index.cjs", "./default.mjs"]) {
     assert.equal(host.outcome.type, "ready", JSON.stringify(host.outcome));
     assert.deepEqual(host.outcome.registrations, [
       { kind: "tool", name: "echo", entry: 0, form: "export", spec: { description: "echoes", parameters: { type: "object" } } },
-      { kind: "hook", name: "agent:message:before", entry: 0, form: "export", spec: { event: "agent:message:before", priority: 3 } },
+      { kind: "hook", name: "agent:message:before", entry: 0, form: "export", spec: { event: "agent:message:before", priority: 3, registrar: "export" } },
       { kind: "service", name: "poller", entry: 0, form: "export", spec: { id: "poller", interval: 5 } },
     ]);
     const { result } = await host.call("echo", { a: 1 }, { context: { agentId: "other" } });

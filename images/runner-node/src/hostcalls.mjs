@@ -1,0 +1,84 @@
+// What the plugin asks of the host, without waiting for the answer.
+
+import { describe, RunnerError } from "./errors.mjs";
+import { byteLength, jsonParse } from "./primordials.mjs";
+import { withJSON } from "./reply.mjs";
+import { resultJSON } from "./serialise.mjs";
+
+/** How many calls are on their way, and how many wait, before one is dropped. */
+const MAX_RUNNING = 8;
+const MAX_WAITING = 256;
+/** The largest call that the host takes, in bytes. */
+const MAX_CALL = 64 * 1024;
+/** How long the host may take to answer, in ms. */
+const ANSWER_TIMEOUT = 10_000;
+
+export class HostCalls {
+  #allowed = new Set();
+  #bus;
+  #subject;
+  #warn;
+  #ids = 0;
+  #running = 0;
+  /** @type {{method: string, text: string}[]} */
+  #waiting = [];
+
+  /**
+   * @param {object} options
+   * @param {import("./nats.mjs").Client} options.bus
+   * @param {string} options.subject
+   * @param {(message: string) => void} options.warn
+   */
+  constructor({ bus, subject, warn }) {
+    this.#bus = bus;
+    this.#subject = subject;
+    this.#warn = warn;
+  }
+
+  /**
+   * allow names the methods that the plugin may call, with or without "host.".
+   * @param {string[]} [methods]
+   */
+  allow(methods = []) {
+    this.#allowed = new Set(methods.map((name) => (name.startsWith("host.") ? name : `host.${name}`)));
+  }
+
+  /**
+   * send asks the host for something. A refusal is a line in the log.
+   * @param {string} method
+   * @param {object} params
+   */
+  send(method, params) {
+    try {
+      if (!this.#allowed.has(method)) throw new RunnerError("not_granted", "it was not granted to this plugin");
+      if (this.#waiting.length >= MAX_WAITING) throw new RunnerError("busy", "too many calls are waiting");
+      const text = withJSON({ type: "host.call", id: `h${++this.#ids}`, method }, { params: resultJSON(params) });
+      if (byteLength(text) > MAX_CALL) throw new RunnerError("unserialised", `it is larger than ${MAX_CALL} bytes`);
+      this.#waiting.push({ method, text });
+    } catch (error) {
+      return this.#refused(method, error);
+    }
+    this.#next();
+  }
+
+  #next() {
+    while (this.#running < MAX_RUNNING && this.#waiting.length > 0) void this.#ask(this.#waiting.shift());
+  }
+
+  async #ask({ method, text }) {
+    this.#running++;
+    try {
+      const { error } = jsonParse((await this.#bus.request(this.#subject, text, ANSWER_TIMEOUT)).toString());
+      if (error) this.#refused(method, error);
+    } catch (error) {
+      this.#refused(method, error);
+    }
+    this.#running--;
+    this.#next();
+  }
+
+  #refused(method, error) {
+    const code = error.code ? `${error.code}: ` : "";
+    this.#warn(`${method}: ${code}${describe(error).message.replaceAll("\n", " ")}`);
+  }
+}

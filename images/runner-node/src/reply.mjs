@@ -1,0 +1,46 @@
+// Answers to the host's calls.
+
+import { RunnerError, wireError } from "./errors.mjs";
+import { jsonStringify } from "./primordials.mjs";
+
+/**
+ * withJSON is the text of a message, some of whose fields are JSON already.
+ * @param {object} head the others, at least one
+ * @param {Record<string, string | undefined>} fields those that are undefined are left out
+ */
+export function withJSON(head, fields) {
+  let text = jsonStringify(head).slice(0, -1);
+  for (const name of Object.keys(fields)) if (fields[name] !== undefined) text += `,"${name}":${fields[name]}`;
+  return `${text}}`;
+}
+
+/**
+ * answer sends an answer; one that is too large for the bus, or that cannot
+ * be made, becomes an error.
+ * @param {import("./nats.mjs").Client} bus
+ * @param {string} reply
+ * @param {{type: string, id: string}} head
+ * @param {() => Record<string, string | undefined>} fields makes the other fields, as JSON
+ * @returns {boolean} whether it was sent as it is
+ */
+export function answer(bus, reply, head, fields) {
+  try {
+    bus.publish(reply, withJSON(head, fields()));
+    return true;
+  } catch (error) {
+    const known = error instanceof RangeError ? new RunnerError("unserialised", `the result is too large: ${error.message}`) : error;
+    answerError(bus, reply, head, known);
+    return false;
+  }
+}
+
+/**
+ * answerError sends an error as the answer.
+ * @param {import("./nats.mjs").Client} bus
+ * @param {string} reply
+ * @param {{type: string, id: string}} head
+ * @param {unknown} error
+ */
+export function answerError(bus, reply, head, error) {
+  bus.publish(reply, jsonStringify({ ...head, error: wireError(error) }));
+}
