@@ -74,8 +74,9 @@ func (oneAddress) LookupNetIP(context.Context, string, string) ([]netip.Addr, er
 	return []netip.Addr{netip.MustParseAddr("93.184.216.34")}, nil
 }
 
-// socketDir serves a broker in a directory laid out as for a plugin.
-func socketDir(t *testing.T, rules ...egress.Rule) string {
+// socketDir serves a broker in a directory laid out as for a plugin. Unless it
+// is nil, denied is told what was denied.
+func socketDir(t *testing.T, denied func(*egress.Broker, egress.Connection), rules ...egress.Rule) string {
 	t.Helper()
 	upstream, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -92,8 +93,15 @@ func socketDir(t *testing.T, rules ...egress.Rule) string {
 			}()
 		}
 	}()
-	broker, err := egress.NewBroker(egress.Options{
-		Record:   func(c egress.Connection) error { t.Logf("recorded %+v", c); return nil },
+	var broker *egress.Broker
+	broker, err = egress.NewBroker(egress.Options{
+		Record: func(c egress.Connection) error {
+			t.Logf("recorded %+v", c)
+			if c.Phase == egress.PhaseDenied && denied != nil {
+				denied(broker, c)
+			}
+			return nil
+		},
 		Resolver: oneAddress{},
 		Dial: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			var d net.Dialer
@@ -101,9 +109,7 @@ func socketDir(t *testing.T, rules ...egress.Rule) string {
 		},
 	})
 	must(t, err)
-	policy, err := egress.NewPolicy(rules...)
-	must(t, err)
-	broker.SetPolicy(policy)
+	setPolicy(t, broker, rules...)
 	dir, err := os.MkdirTemp("", "ocmt")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -122,6 +128,13 @@ func socketDir(t *testing.T, rules ...egress.Rule) string {
 	return dir
 }
 
+func setPolicy(t *testing.T, broker *egress.Broker, rules ...egress.Rule) {
+	t.Helper()
+	policy, err := egress.NewPolicy(rules...)
+	must(t, err)
+	broker.SetPolicy(policy)
+}
+
 // runContainer runs ocmt-init with a program, without network, rights or a
 // writable file.
 func runContainer(t *testing.T, image string, options []string, program ...string) (code int, stdout, stderr string) {
@@ -138,14 +151,16 @@ func TestContainer(t *testing.T) {
 	needDocker(t)
 	image := testImage(t)
 	const name = "api.example.test"
-	dir := socketDir(t,
+	dir := socketDir(t, nil,
 		egress.Rule{Host: name, Port: 80, Plaintext: true},
 		egress.Rule{Host: "secure.example.test", Port: 443},
-		egress.Rule{Host: "localhost", Port: 4873, Plaintext: true, AllowNonPublic: true})
+		egress.Rule{Host: "*.wild.test", Port: 80, Plaintext: true},
+		egress.Rule{Host: "localhost", Port: 4873, Plaintext: true, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	code, stdout, stderr := runContainer(t, image,
 		[]string{"--volume", dir + ":/run/ocmt:ro", "--tmpfs", "/state:uid=65532,noexec"},
 		"/client", name+":80", strings.ToUpper(name)+":80", name+":81", "other.example.test:80", "93.184.216.34:80",
-		"169.254.169.254:80", "secure.example.test:443", "127.0.0.1:4873", "status")
+		"169.254.169.254:80", "secure.example.test:443", "127.0.0.1:4873",
+		"localhost:4873", "localhost:4874", "a.wild.test:80", "a.wild.test:81", "wild.test:80", "a.b.wild.test:80", "status")
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
@@ -159,6 +174,12 @@ func TestContainer(t *testing.T) {
 		"169.254.169.254:80: unreachable",
 		`secure.example.test:443: got "", <nil>`, // no TLS: cut off
 		"127.0.0.1:4873: echo",
+		"localhost:4873: echo",
+		"localhost:4874: refused",
+		"a.wild.test:80: echo",
+		"a.wild.test:81: refused",
+		"wild.test:80: no such name",
+		"a.b.wild.test:80: no such name",
 	}
 	for i, line := range want {
 		if i >= len(got) || got[i] != line {
@@ -168,7 +189,12 @@ func TestContainer(t *testing.T) {
 	if !strings.HasSuffix(stderr, "ocmt-init: client ended: exit code 0\n") {
 		t.Errorf("standard error %q", stderr)
 	}
-	status := got[len(got)-1]
+	wantSmall(t, got[len(got)-1])
+}
+
+// wantSmall checks the memory of process 1 as the client printed it.
+func wantSmall(t *testing.T, status string) {
+	t.Helper()
 	t.Logf("process 1: %s", status)
 	match := regexp.MustCompile(`RssAnon: (\d+) kB`).FindStringSubmatch(status)
 	if match == nil {
@@ -179,9 +205,32 @@ func TestContainer(t *testing.T) {
 	}
 }
 
-// TestContainerWithoutGrants has no egress socket: no name server runs, and
+// TestContainerLiveGrant starts without a grant. The name that the program
+// wants is reported, is granted upon that, and then works.
+func TestContainerLiveGrant(t *testing.T) {
+	needDocker(t)
+	const name = "api.example.test"
+	asked := make(chan string, 100)
+	dir := socketDir(t, func(broker *egress.Broker, c egress.Connection) {
+		asked <- c.Host
+		setPolicy(t, broker, egress.Rule{Host: c.Host, Port: 80, Plaintext: true})
+	})
+	code, stdout, stderr := runContainer(t, testImage(t), []string{"--volume", dir + ":/run/ocmt:ro"},
+		"/client", "status", name+":80", "await="+name+":80", "status")
+	got := strings.Split(strings.TrimSpace(stdout), "\n")
+	if code != 0 || len(got) != 4 || got[1] != name+":80: no such name" || got[2] != "await="+name+":80: echo" {
+		t.Fatalf("exit code %d, printed\n%s\n%s", code, stdout, stderr)
+	}
+	if first := <-asked; first != name || len(asked) != 0 {
+		t.Errorf("reported %s and %d more, want %s", first, len(asked), name)
+	}
+	wantSmall(t, got[0])
+	wantSmall(t, got[3])
+}
+
+// TestContainerWithoutSocket has no egress socket: no name server runs, and
 // the program starts all the same.
-func TestContainerWithoutGrants(t *testing.T) {
+func TestContainerWithoutSocket(t *testing.T) {
 	needDocker(t)
 	code, stdout, stderr := runContainer(t, testImage(t), nil, "/client", "127.0.0.1:53", "1.1.1.1:53")
 	if want := "127.0.0.1:53: refused\n1.1.1.1:53: unreachable\n"; code != 0 || stdout != want {

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// egressSocket is where the host puts the broker's socket when there are
-	// network grants.
+	// egressSocket is where the host puts the broker's socket when the
+	// container may ever reach something.
 	egressSocket = "/run/ocmt/egress.sock"
 	// egressWait is how long the program waits for its network to be ready.
 	egressWait = 2 * time.Second
@@ -97,8 +97,9 @@ func makeHome() {
 	say("cannot make %s: %v", home, err)
 }
 
-// startEgress gives the container its granted network. It returns when that is
-// ready, or after egressWait: the forwarder keeps trying.
+// startEgress gives the container its granted network, which may be none yet,
+// and a name server. It returns when the first policy is in force, or after
+// egressWait: the forwarder keeps trying.
 func startEgress(ctx context.Context) {
 	if _, err := os.Stat(egressSocket); err != nil {
 		return

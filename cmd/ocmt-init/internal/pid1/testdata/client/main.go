@@ -1,6 +1,6 @@
 // Command client tries connections from inside a container and prints how
-// each went. Every argument is host:port; "status" prints the memory of
-// process 1 instead.
+// each went. Every argument is host:port; "await=host:port" tries again until
+// a line comes back, and "status" prints the memory of process 1 instead.
 package main
 
 import (
@@ -21,7 +21,29 @@ func main() {
 			fmt.Println(status())
 			continue
 		}
+		if waited, ok := strings.CutPrefix(target, "await="); ok {
+			fmt.Printf("%s: %s\n", target, await(waited))
+			continue
+		}
 		fmt.Printf("%s: %s\n", target, try(target))
+	}
+}
+
+// await tries until it works, for some seconds.
+func await(target string) string {
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		result := try(target)
+		if result == "echo" {
+			return result
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return result
+		}
 	}
 }
 
