@@ -17,8 +17,9 @@ const (
 	// maxOnDemand bounds the names that are held because a program asked for
 	// them and a wildcard covers them.
 	maxOnDemand = 512
-	// maxOnDemandDoors bounds the listeners for those names.
-	maxOnDemandDoors = link.MaxGrants
+	// maxOnDemandDoors bounds the listeners for those names. Each is a
+	// descriptor, of which a plugin's container has 1024 for each process.
+	maxOnDemandDoors = 512
 )
 
 const localhost = "localhost"

@@ -15,6 +15,10 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
+// ownAddress is where the tests' name servers listen: no connection on
+// 127.0.0.1 has a port there by chance.
+var ownAddress = netip.MustParseAddrPort("127.77.0.1:0")
+
 // table is a zone of fixed names.
 var table = map[string][]netip.Addr{
 	"api.example.test": {netip.MustParseAddr("127.1.2.3")},
@@ -163,7 +167,7 @@ func FuzzAnswer(f *testing.F) {
 }
 
 func TestNameServer(t *testing.T) {
-	s, err := startNameServer(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), granted)
+	s, err := startNameServer(t.Context(), ownAddress, granted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +228,7 @@ func TestNameServer(t *testing.T) {
 
 // TestNameServerConnections opens more connections than are served at once.
 func TestNameServerConnections(t *testing.T) {
-	s, err := startNameServer(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), granted)
+	s, err := startNameServer(t.Context(), ownAddress, granted)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func newFixture(t testing.TB, upstream net.Listener) *fixture {
 	}
 	f := &fixture{
 		socket: filepath.Join(t.TempDir(), "egress.sock"),
-		dns:    freePort(t),
+		dns:    netip.AddrPortFrom(netip.MustParseAddr("127.77.0.2"), freePort(t).Port()),
 		broker: broker,
 		denied: denied,
 	}
