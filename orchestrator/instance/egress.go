@@ -31,9 +31,11 @@ func (in *Instance) SetNetwork(policy egress.Policy) {
 // serveEgress makes the broker behind the egress socket in dir, which records
 // its connections as key's and grants nothing yet. onClose ends it.
 func (f *Factory) serveEgress(ctx context.Context, key plugin.Key, dir string, logger *slog.Logger, onClose func(func(context.Context) error)) (*egress.Broker, error) {
-	broker, err := egress.NewBroker(egress.Options{Logger: logger, Record: func(c egress.Connection) error {
-		return f.OnConnection(key, c)
-	}})
+	options := egress.Options{Logger: logger}
+	if f.OnConnection != nil { // a broker that records nothing is refused
+		options.Record = func(c egress.Connection) error { return f.OnConnection(key, c) }
+	}
+	broker, err := egress.NewBroker(options)
 	if err != nil {
 		return nil, err
 	}

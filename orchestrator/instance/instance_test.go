@@ -138,6 +138,11 @@ func wellBehaved(ctx context.Context, spec sandbox.Spec, out io.Writer) int {
 
 func start(t *testing.T, f *instance.Factory, plan instance.Plan) (*instance.Instance, error) {
 	t.Helper()
+	return startWithin(t, patience, f, plan)
+}
+
+func startWithin(t *testing.T, patience time.Duration, f *instance.Factory, plan instance.Plan) (*instance.Instance, error) {
+	t.Helper()
 	in, err := f.Prepare(t.Context(), plan)
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +152,7 @@ func start(t *testing.T, f *instance.Factory, plan instance.Plan) (*instance.Ins
 			t.Error(err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	return in, in.Start(ctx)
 }
@@ -261,7 +266,11 @@ func TestHandshakeFails(t *testing.T) {
 				defer r.conn.Close()
 				return tc.run(ctx, r, out)
 			})
-			in, err := start(t, f, plan)
+			patience := patience
+			if tc.code == "start_timeout" {
+				patience = 500 * time.Millisecond
+			}
+			in, err := startWithin(t, patience, f, plan)
 			got := fault.Of(err)
 			if err == nil || got.Code != tc.code || got.Hint == "" {
 				t.Fatalf("Start() = %+v, want the code %s and a hint", got, tc.code)

@@ -23,6 +23,7 @@ type runner struct {
 	conn net.Conn
 	id   subject.Identity
 	in   *bufio.Reader
+	load []byte // the answer to hello
 
 	mu      sync.Mutex
 	answers map[string]chan []byte // by inbox
@@ -105,9 +106,9 @@ func (r *runner) message(f []string) {
 		return
 	}
 	verb := f[1][strings.LastIndexByte(f[1], '.')+1:]
-	if handle := r.handle[verb]; handle != nil && len(f) == 5 {
+	if handle := r.handle[verb]; handle != nil {
 		go func() {
-			if reply := handle(data); reply != nil {
+			if reply := handle(data); reply != nil && len(f) == 5 {
 				r.publish(f[3], "", reply)
 			}
 		}()
