@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ownConfig } from "../src/context.mjs";
-import { describe } from "../src/errors.mjs";
+import { cutBytes, describe } from "../src/errors.mjs";
 import { Lifecycle } from "../src/lifecycle.mjs";
 import { createLogger } from "../src/logger.mjs";
 import { kindOf, nameOf } from "../src/registrars.mjs";
@@ -136,14 +136,14 @@ test("dispose calls the callbacks backwards and survives them", async () => {
   lifecycle.onDispose(() => seen.push("removed"))();
   lifecycle.onDispose(async () => seen.push(lifecycle.signal.aborted));
   assert.throws(() => lifecycle.onDispose("x"), TypeError);
-  await lifecycle.dispose((error) => seen.push(error.message));
+  await lifecycle.dispose((error) => seen.push(error.message), 2000);
   assert.deepEqual(seen, [true, "no", 1]);
 });
 
 test("dispose ends although a callback does not", async (t) => {
   const lifecycle = new Lifecycle();
   lifecycle.onDispose(() => new Promise(() => {}));
-  await lifecycle.dispose(() => {});
+  await lifecycle.dispose(() => {}, 20);
 });
 
 function stateDir(t) {
@@ -203,6 +203,18 @@ test("reports stay within the host's bounds", () => {
   const short = JSON.parse(readyText({ registrations: Array(1024).fill(hook), diagnostics, loadMs: 1 }, 1024 * 1024));
   assert.deepEqual([short.registrations.length, short.registrations[0].spec, short.diagnostics.length], [1024, {}, 1]);
 });
+
+test("a ready that is too long keeps what the pipeline needs of hooks", () => {
+  const core = { event: "before_tool_call", priority: 1.5, timeoutMs: 5, registrar: "on" };
+  const item = { kind: "hook", name: "before_tool_call", entry: 0, form: "register", spec: { ...core, matcher: ["exec"] } };
+  const plain = { kind: "command", name: "c", entry: 0, form: "register", spec: { description: "x".repeat(1000) } };
+  const short = JSON.parse(readyText({ registrations: [item, plain], diagnostics: [], loadMs: 1 }, 600));
+  assert.deepEqual(short.registrations.map(({ spec }) => spec), [core, {}]);
+});
+
+for (const [text, max, want] of [["abc", 3, "abc"], ["abcd", 3, "…"], ["aüüü", 6, "aü…"], ["aüüü", 5, "a…"], ["😀😀", 7, "😀…"], ["😀😀", 6, "…"]]) {
+  test(`cutBytes(${text}, ${max})`, () => assert.equal(cutBytes(text, max), want));
+}
 
 const caused = (message, cause) => new Error(message, { cause });
 for (const [thrown, want] of [
