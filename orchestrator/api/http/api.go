@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -29,6 +30,9 @@ type Options struct {
 	UploadDir string
 	// MaxUpload bounds an upload, bytes; 0 is v1.MaxUploadBody.
 	MaxUpload int64
+	// WriteTimeout bounds each write of an answer: a client that does not read for
+	// so long is dropped; 0 is 30 s.
+	WriteTimeout time.Duration
 	// Tokens admits callers over TLS; nil admits none.
 	Tokens Tokens
 }
@@ -38,6 +42,9 @@ type api struct {
 	backend Backend
 	log     *slog.Logger
 	tokens  Tokens
+
+	writeTimeout time.Duration
+
 	uploads *uploads
 	reviews *reviews
 	replays *replays
@@ -55,10 +62,13 @@ func New(backend Backend, opts Options) http.Handler {
 	if opts.MaxUpload == 0 {
 		opts.MaxUpload = v1.MaxUploadBody
 	}
+	if opts.WriteTimeout == 0 {
+		opts.WriteTimeout = writeTimeout
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", noRoute)
 	a := &api{
-		backend: backend, log: opts.Log, tokens: opts.Tokens,
+		backend: backend, log: opts.Log, tokens: opts.Tokens, writeTimeout: opts.WriteTimeout,
 		uploads: newUploads(opts.UploadDir, opts.MaxUpload), reviews: newReviews(), replays: newReplays(),
 	}
 	r := &routes{API: humago.New(mux, config()), parts: backend.parts()}

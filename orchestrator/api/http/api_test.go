@@ -54,6 +54,12 @@ type server struct {
 
 func serve(t *testing.T, opts httpapi.Options) *server {
 	t.Helper()
+	return serveParts(t, apitest.New().Parts(), httpapi.Caller{Access: httpapi.AccessAdmin}, opts)
+}
+
+// serveParts serves any backend to callers with the given access.
+func serveParts(t *testing.T, parts httpapi.Backend, access httpapi.Caller, opts httpapi.Options) *server {
+	t.Helper()
 	s := &server{socket: filepath.Join(t.TempDir(), "run", "admin.sock"), log: &lockedBuffer{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	opts.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -63,7 +69,9 @@ func serve(t *testing.T, opts httpapi.Options) *server {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- httpapi.Serve(ctx, listener, httpapi.New(apitest.New().Parts(), opts), httpapi.Caller{Access: httpapi.AccessAdmin}, opts.Log) }()
+	go func() {
+		done <- httpapi.Serve(ctx, listener, httpapi.New(parts, opts), access, opts.Log)
+	}()
 	s.stop = sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() {
 		if err := s.stop(); err != nil {
@@ -142,6 +150,32 @@ func TestRefusedRequests(t *testing.T) {
 		{"needless upload", "POST", "/v1/tenants/default/plugins", `{"spec":"x","source":"npm","upload":"u","confirmed":true}`, 400, "invalid_argument", "upload"},
 		{"unknown upload", "POST", "/v1/tenants/default/plugins", `{"spec":"/x","source":"path","upload":"u"}`, 404, "upload_not_found", "u"},
 		{"since", "GET", "/v1/tenants/default/plugins/demo/logs?since=yesterday", "", 400, "invalid_request", "since"},
+		{"no event", "POST", "/v1/tenants/default/hooks/a%20b/emit", "{}", 400, "invalid_request", "event"},
+		{"payload", "POST", "/v1/tenants/default/hooks/x/emit", `{"payload":[]}`, 400, "bad_payload", "object"},
+		{"handler", "POST", "/v1/tenants/default/plugins/demo/handlers/x/invoke", "{}", 400, "invalid_request", "handler"},
+		{"negative handler", "POST", "/v1/tenants/default/plugins/demo/handlers/-1/invoke", "{}", 400, "invalid_request", "handler"},
+		{"unknown handler", "POST", "/v1/tenants/default/plugins/demo/handlers/99/invoke", "{}", 404, "handler_not_found", "99"},
+		{"another event's handler", "POST", "/v1/tenants/default/plugins/demo/handlers/5/invoke", `{"event":"x"}`, 400, "wrong_event", "5"},
+		{"service op", "POST", "/v1/tenants/default/plugins/demo/services/ticker/explode", "", 400, "invalid_request", "op"},
+		{"unknown service", "POST", "/v1/tenants/default/plugins/demo/services/nope/stop", "", 404, "service_not_found", "nope"},
+		{"failing service", "POST", "/v1/tenants/default/plugins/demo/services/poller/start", "", 502, "service_failed", "refused"},
+		{"grant of what", "POST", "/v1/tenants/default/plugins/demo/permissions/grant", `{"kind":"moon","target":"x"}`, 400, "invalid_request", "kind"},
+		{"grant nothing", "POST", "/v1/tenants/default/plugins/demo/permissions/grant", `{"kind":"env","target":""}`, 400, "invalid_request", "target"},
+		{"revoke what is not", "POST", "/v1/tenants/default/plugins/demo/permissions/revoke", `{"kind":"env","target":"X"}`, 404, "not_granted", "X"},
+		{"large grant", "POST", "/v1/tenants/default/plugins/demo/permissions/grant", `{"kind":"env","target":"` + strings.Repeat("x", v1.MaxSmallBody) + `"}`, 400, "invalid_request", "too large"},
+		{"unknown approval", "POST", "/v1/tenants/default/approvals/nope", `{"decision":"deny"}`, 404, "approval_not_found", "nope"},
+		{"decision", "POST", "/v1/tenants/default/approvals/request-1", `{"decision":"maybe"}`, 400, "invalid_request", "decision"},
+		{"unknown review", "POST", "/v1/tenants/default/reviews/nope", `{"digest":"x","accept":"all"}`, 404, "review_not_found", "nope"},
+		{"accept", "POST", "/v1/tenants/default/reviews/nope", `{"digest":"x","accept":"some"}`, 400, "invalid_request", "accept"},
+		{"limit", "GET", "/v1/plugins?limit=0", "", 400, "invalid_request", "limit"},
+		{"large limit", "GET", "/v1/plugins?limit=1001", "", 400, "invalid_request", "limit"},
+		{"cursor", "GET", "/v1/plugins?cursor=*", "", 400, "invalid_cursor", "cursor"},
+		{"lost cursor", "GET", "/v1/plugins?cursor=YQ", "", 409, "list_changed", "gone"},
+		{"events since", "GET", "/v1/events?since=-1", "", 400, "invalid_request", "since"},
+		{"events of", "GET", "/v1/events?tenant=A", "", 400, "invalid_argument", "tenant"},
+		{"log format", "GET", "/v1/tenants/default/plugins/demo/logs?format=xml", "", 400, "invalid_request", "format"},
+		{"log of nothing, followed", "GET", "/v1/tenants/default/plugins/nope/logs?follow=true", "", 404, "plugin_not_found", "nope"},
+		{"no WebSocket", "GET", "/v1/tenants/default/host", "", 400, "websocket_required", "WebSocket"},
 		{"changed payload", "POST", "/v1/tenants/acme/plugins/metrics/verify", "", 500, "payload_tampered", "changed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -283,6 +317,7 @@ func TestStopEndsStreams(t *testing.T) {
 	for _, tc := range []struct{ method, path, body, first string }{
 		{"GET", "/v1/tenants/default/plugins/demo/logs?follow=true&tail=1", "", "third line é\n"},
 		{"POST", "/v1/tenants/default/plugins", `{"spec":"hang","source":"npm","confirmed":true}`, "event: progress\n"},
+		{"GET", "/v1/events?follow=true", "", "id: 1\nevent: plugin.installed\n"},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), tc.method, "http://ocmt"+tc.path, strings.NewReader(tc.body))
 		if err != nil {

@@ -52,7 +52,8 @@ type Install struct {
 	Accept string
 	// Review asks a person; it returns the answer, which is v1.AcceptNone when
 	// nobody answered in time and when there is an error. The backend fills in
-	// all but ID and ExpiresAt. It is set when Accept is empty.
+	// all but ID and ExpiresAt. Its ctx is Install's or one derived from it. It
+	// is set when Accept is empty.
 	Review func(ctx context.Context, review v1.Review) (accept string, err error)
 	// Package is the uploaded package: a tar of source "path", the file as it
 	// is of "archive", nil of "npm". It is closed when Install returns.

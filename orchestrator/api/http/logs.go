@@ -18,6 +18,7 @@ import (
 // answer begins. What goes wrong until then is an answer of its own.
 const quietStart = 500 * time.Millisecond
 
+// cutMark ends a line of text that was cut.
 const cutMark = " [line cut]"
 
 func (a *api) logRoutes(r *routes) {
@@ -41,9 +42,9 @@ func (a *api) logs(ctx context.Context, in *logsInput) (*huma.StreamResponse, er
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		_, w := humago.Unwrap(hctx)
 		out := &logWriter{w: w, control: http.NewResponseController(w), json: in.Format == "json", follow: in.Follow}
+		defer out.close()
 		if in.Follow {
-			timer := time.AfterFunc(quietStart, out.begin)
-			defer timer.Stop()
+			defer time.AfterFunc(quietStart, out.begin).Stop()
 		}
 		err := a.backend.Plugins.LogLines(ctx, in.Tenant, in.ID, q, out.line)
 		begun := out.end(err)
@@ -107,8 +108,7 @@ func (l *logWriter) line(line v1.LogLine) error {
 func (l *logWriter) end(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended = true
-	switch {
+	switch l.ended = true; {
 	case l.begun:
 		return true
 	case err != nil:
@@ -117,6 +117,13 @@ func (l *logWriter) end(err error) bool {
 		l.start()
 	}
 	return false
+}
+
+// close keeps begin from writing after the handler, which may have panicked.
+func (l *logWriter) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
 }
 
 // bound cuts a line that is too long, between characters.

@@ -19,7 +19,7 @@ import (
 
 // Bounds of slow clients.
 const (
-	writeTimeout  = 30 * time.Second // for each write of an answer
+	writeTimeout  = 30 * time.Second // for each write of an answer; the default of Options.WriteTimeout
 	bodyTimeout   = 30 * time.Second // for a whole JSON body
 	uploadTimeout = 10 * time.Minute // for a whole upload
 )
@@ -39,7 +39,7 @@ func (a *api) observe(next http.Handler) http.Handler {
 		if !requestID.MatchString(id) {
 			id = rand.Text()
 		}
-		w := &responseWriter{ResponseWriter: inner, control: http.NewResponseController(inner)}
+		w := &responseWriter{ResponseWriter: inner, control: http.NewResponseController(inner), timeout: a.writeTimeout}
 		w.Header().Set(requestIDHeader, id)
 		caller, err := a.identify(r)
 		r = r.WithContext(WithCaller(r.Context(), caller))
@@ -60,7 +60,9 @@ func (a *api) observe(next http.Handler) http.Handler {
 			}
 		}()
 		if err != nil {
-			w.Header().Set("WWW-Authenticate", "Bearer")
+			if errdefs.IsUnauthorized(err) {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+			}
 			writeError(w, err)
 			return
 		}
@@ -72,6 +74,7 @@ func (a *api) observe(next http.Handler) http.Handler {
 type responseWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	timeout time.Duration // of each write
 	status  int
 	bytes   int64
 }
@@ -86,7 +89,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Write writes p within writeTimeout.
+// Write writes p within the timeout.
 func (w *responseWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
@@ -99,7 +102,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 
 // setDeadline ignores writers that know no deadlines: those of tests.
 func (w *responseWriter) setDeadline() {
-	w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) //nolint:errcheck // see above
+	w.control.SetWriteDeadline(time.Now().Add(w.timeout)) //nolint:errcheck // see above
 }
 
 // timedBody reads a body that must be complete by a deadline. The deadline is

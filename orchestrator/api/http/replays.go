@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -57,7 +59,7 @@ type replay struct {
 type outcome struct {
 	value    any
 	err      error
-	panicked any
+	panicked any // what do panics with, if anything
 }
 
 func newReplays() *replays { return &replays{tenants: make(map[string]*tenantReplays)} }
@@ -152,7 +154,9 @@ func (r *replays) start(ctx context.Context, t *tenantReplays, k keyed, run func
 		defer cancel()
 		var out outcome
 		defer func() {
-			out.panicked = recover() // it belongs to the requests that wait
+			if caught := recover(); caught != nil { // it belongs to the requests that wait
+				out.panicked = fmt.Sprintf("%v\n%s", caught, debug.Stack())
+			}
 			r.finish(p, out)
 		}()
 		out.value, out.err = run(ctx)

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"sync"
 	"time"
 
@@ -42,24 +43,30 @@ func (r *reviews) ask(ctx context.Context, tenant string, review v1.Review, send
 	r.mu.Lock()
 	r.pending[key] = p
 	r.mu.Unlock()
-	expiry := time.AfterFunc(reviewTTL, func() { r.forget(key) })
 	if err := send(review); err != nil {
-		expiry.Stop()
 		r.forget(key)
-		return v1.AcceptNone, err
+		return v1.AcceptNone, fmt.Errorf("cannot show the review (%w): %w", err, context.Canceled)
 	}
 	timeout := time.NewTimer(reviewTTL)
 	defer timeout.Stop()
+	var err error
 	select {
-	case accept := <-p.answer:
-		return accept, nil // answered: it stays until its time is over, to say so
+	case accept := <-p.answer: // it stays for the rest of its time, to say so
+		time.AfterFunc(time.Until(review.ExpiresAt), func() { r.forget(key) })
+		return accept, nil
 	case <-timeout.C:
-		return v1.AcceptNone, nil
 	case <-ctx.Done():
-		expiry.Stop()
-		r.forget(key)
-		return v1.AcceptNone, ctx.Err()
+		err = ctx.Err()
 	}
+	r.forget(key)
+	select {
+	case accept := <-p.answer: // in the last moment
+		if err == nil {
+			return accept, nil
+		}
+	default:
+	}
+	return v1.AcceptNone, err
 }
 
 // answer answers a pending review.

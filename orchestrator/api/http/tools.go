@@ -64,6 +64,7 @@ func (a *api) toolRoutes(r *routes) {
 		"the call waits until it is resolved; once more when it is), then \"done\" (CallResult) or \"error\" (Error). To a client that reads " +
 		"slowly not every update is sent. A repeated request gets the last event only. " + call.Description
 	streams(r, &stream, map[string]any{v1.EventUpdate: nil, v1.EventAsk: v1.Approval{}, v1.EventDone: v1.CallResult{}, v1.EventError: v1.Error{}})
+	stream.Responses["200"].Headers = map[string]*huma.Param{v1.IdempotencyReplayed: {Schema: &huma.Schema{Type: huma.TypeString}}}
 	handle(r, stream, a.stream)
 }
 

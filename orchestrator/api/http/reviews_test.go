@@ -1,0 +1,91 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/fault"
+)
+
+// asked asks for a review and returns it and what becomes of it.
+func asked(t *testing.T, r *reviews, ctx context.Context) (v1.Review, func() (string, error)) {
+	t.Helper()
+	sent, done := make(chan v1.Review, 1), make(chan struct{})
+	var accept string
+	var err error
+	go func() {
+		defer close(done)
+		accept, err = r.ask(ctx, "default", v1.Review{Digest: "sha256:1"}, func(review v1.Review) error { sent <- review; return nil })
+	}()
+	return <-sent, func() (string, error) { <-done; return accept, err }
+}
+
+func TestReviewIsAnsweredOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReviews()
+		review, end := asked(t, r, t.Context())
+		if review.ID == "" || !review.ExpiresAt.Equal(time.Now().Add(reviewTTL)) || review.Permissions == nil {
+			t.Errorf("sent %+v", review)
+		}
+		for _, tc := range []struct {
+			name, tenant, id, digest string
+			code                     string
+		}{
+			{"another tenant", "acme", review.ID, "sha256:1", "review_not_found"},
+			{"unknown", "default", "x", "sha256:1", "review_not_found"},
+			{"another digest", "default", review.ID, "sha256:2", "review_changed"},
+			{"answer", "default", review.ID, "sha256:1", ""},
+			{"twice", "default", review.ID, "sha256:1", "already_answered"},
+		} {
+			err := r.answer(tc.tenant, tc.id, v1.ReviewAnswer{Digest: tc.digest, Accept: v1.AcceptBasic})
+			if (err == nil) != (tc.code == "") || err != nil && fault.Of(err).Code != tc.code {
+				t.Errorf("%s: %v, want %q", tc.name, err, tc.code)
+			}
+		}
+		if accept, err := end(); accept != v1.AcceptBasic || err != nil {
+			t.Errorf("got %q, %v", accept, err)
+		}
+		time.Sleep(reviewTTL - 1)
+		if err := r.answer("default", review.ID, v1.ReviewAnswer{Digest: "sha256:1"}); fault.Of(err).Code != "already_answered" {
+			t.Errorf("a while later: %v", err)
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if err := r.answer("default", review.ID, v1.ReviewAnswer{}); !errdefs.IsNotFound(err) || len(r.pending) != 0 {
+			t.Errorf("after its time: %v, %v", err, r.pending)
+		}
+	})
+}
+
+func TestReviewNobodyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReviews()
+		started := time.Now()
+		review, end := asked(t, r, t.Context())
+		if accept, err := end(); accept != v1.AcceptNone || err != nil || time.Since(started) != reviewTTL {
+			t.Errorf("got %q, %v after %s", accept, err, time.Since(started))
+		}
+		if err := r.answer("default", review.ID, v1.ReviewAnswer{Digest: "sha256:1"}); !errdefs.IsNotFound(err) {
+			t.Errorf("late answer: %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		_, end = asked(t, r, ctx)
+		cancel()
+		if accept, err := end(); accept != v1.AcceptNone || !errors.Is(err, context.Canceled) {
+			t.Errorf("client gone: %q, %v", accept, err)
+		}
+		accept, err := r.ask(t.Context(), "default", v1.Review{}, func(v1.Review) error { return errors.New("broken pipe") })
+		if accept != v1.AcceptNone || !errors.Is(err, context.Canceled) {
+			t.Errorf("not sent: %q, %v", accept, err)
+		}
+		if len(r.pending) != 0 {
+			t.Errorf("left over: %v", r.pending)
+		}
+	})
+}
