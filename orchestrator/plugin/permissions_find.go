@@ -238,7 +238,7 @@ func (h openClawHints) hosts() []Wish {
 	add := func(host, port string) {
 		canonical, err := CanonicalHost(host)
 		number, portErr := strconv.ParseUint(port, 10, 16)
-		if err == nil && portErr == nil && number > 0 {
+		if err == nil && portErr == nil && number > 0 && strings.Contains(canonical, ".") {
 			list = append(list, Wish{WishNetwork, canonical + ":" + strconv.FormatUint(number, 10), "providerEndpoints names it"})
 		}
 	}

@@ -84,7 +84,6 @@ func TestDescribePermissions(t *testing.T) {
 		{WishNetwork, "api.brave.com:443", "providerEndpoints names it"},
 		{WishNetwork, "b.example:8443", "providerEndpoints names it"},
 		{WishNetwork, "c.example:80", "providerEndpoints names it"},
-		{WishNetwork, "com:443", "providerEndpoints names it"},
 		{WishNetwork, "search.example:443", "providerEndpoints names it"},
 		{WishSecret, "BRAVE_SEARCH_ROUTES_SECRET", "its setting routes.*.secret is secret: configContracts.secretInputs"},
 		{WishSecret, "BRAVE_SEARCH_WEB_SEARCH_API_KEY", "its setting webSearch.apiKey is secret: configContracts.secretInputs"},
