@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -219,38 +217,3 @@ func TestHangingUpCancels(t *testing.T) {
 		})
 	}
 }
-
-// A stream whose client hangs up goes on when another request waits for it.
-func TestStreamGoesOnForAnother(t *testing.T) {
-	s := serve(t, httpapi.Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	_, next := s.open(t, ctx, "POST", toolsPath+"ask/stream", "{}", v1.IdempotencyKey, "k")
-	var asked v1.Approval
-	if err := json.Unmarshal([]byte(next().Data), &asked); err != nil {
-		t.Fatal(err)
-	}
-	second := make(chan sse, 1)
-	waits := &waitLog{s.log}
-	before := waits.requests()
-	go func() {
-		res, next := s.open(t, t.Context(), "POST", toolsPath+"ask/stream", "{}", v1.IdempotencyKey, "k")
-		second <- sse{res.Header.Get(v1.IdempotencyReplayed), "", next().Data}
-	}()
-	// The second has to have arrived before the first leaves: a third request,
-	// which is answered at once, tells nothing of it, so the first leaves only
-	// when two are known to the handler.
-	for deadline := time.Now().Add(10 * time.Second); s.running() < 2 && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
-	cancel()
-	for deadline := time.Now().Add(10 * time.Second); waits.requests() == before && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
-	if res, body := s.do(t, "POST", "/v1/tenants/default/approvals/"+asked.ID, `{"decision":"allow-once"}`); res.StatusCode != 200 {
-		t.Fatalf("%d %s", res.StatusCode, body)
-	}
-	if got := <-second; got.ID != "true" || got.Data != `{"result":{"approved":"allow-once"}}` {
-		t.Errorf("got %+v", got)
-	}
-}
-var _ = synctest.Test
