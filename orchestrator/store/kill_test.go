@@ -8,9 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
 )
 
 // childEnv turns the test binary into the writer of TestKillLosesNothing.
@@ -40,7 +45,10 @@ func writeForEver(ctx context.Context, path string) error {
 			return err
 		}
 		p := installed("default", fmt.Sprintf("p%d", n), "sha256:aa")
-		if err := s.PutPlugin(ctx, p); err != nil {
+		if err := s.PutPluginWithGrants(ctx, p, grantsOf(n), Consent{Digest: fmt.Sprint(n), Actor: "uid:7", At: time.Unix(int64(n), 0)}); err != nil {
+			return err
+		}
+		if err := s.PutGrants(ctx, p.Key, []policy.Grant{{Kind: policy.Env, Target: "LATER", Value: fmt.Sprint(n)}}); err != nil {
 			return err
 		}
 		if err := s.SaveUnit(ctx, p.Key, json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))); err != nil {
@@ -48,6 +56,15 @@ func writeForEver(ctx context.Context, path string) error {
 		}
 		fmt.Printf("row %d\n", n)
 	}
+}
+
+// grantsOf are the grants of the n-th plugin.
+func grantsOf(n uint64) []policy.Grant {
+	var grants []policy.Grant
+	for i := range 10 {
+		grants = append(grants, policy.Grant{Kind: policy.Env, Target: fmt.Sprintf("V%d", i), Value: fmt.Sprint(n), At: time.Unix(int64(n), 0).UTC()})
+	}
+	return grants
 }
 
 func TestKillLosesNothing(t *testing.T) {
@@ -73,6 +90,7 @@ func TestKillLosesNothing(t *testing.T) {
 			last = n
 			checkRow(t, s, n)
 		}
+		checkWhole(t, s)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -122,5 +140,35 @@ func checkRow(t *testing.T, s *Store, n uint64) {
 	want := fmt.Sprintf(`{"n":%d}`, n)
 	if doc, err := s.LoadUnit(t.Context(), key); err != nil || string(doc) != want {
 		t.Errorf("acknowledged counters of %s: %s, %v, want %s", key, doc, err, want)
+	}
+	if grants, err := s.Grants(t.Context(), key); err != nil || len(grants) != 11 {
+		t.Errorf("%d acknowledged grants of %s, %v, want 11", len(grants), key, err)
+	}
+}
+
+// checkWhole checks that no plugin is there without the grants and the
+// consent that it was installed with, acknowledged or not.
+func checkWhole(t *testing.T, s *Store) {
+	t.Helper()
+	plugins, err := s.Plugins(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.AllGrants(t.Context())
+	if err != nil || len(all) != len(plugins) {
+		t.Fatalf("%d plugins have grants, %v, want %d", len(all), err, len(plugins))
+	}
+	for _, p := range plugins {
+		var n uint64
+		if _, err := fmt.Sscanf(p.Key.ID, "p%d", &n); err != nil {
+			t.Fatal(err)
+		}
+		grants := slices.DeleteFunc(all[p.Key], func(g policy.Grant) bool { return g.Target == "LATER" })
+		if diff := cmp.Diff(grantsOf(n), grants); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", p.Key, diff)
+		}
+		if c, err := s.Consent(t.Context(), p.Key); err != nil || c.Digest != fmt.Sprint(n) {
+			t.Errorf("%s: consent %+v, %v", p.Key, c, err)
+		}
 	}
 }

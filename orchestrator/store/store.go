@@ -1,5 +1,6 @@
 // Package store owns state.db, the SQLite database of one home: which plugins
-// are installed, their generations, and the supervisor's counters.
+// are installed, what people granted to them, their generations, and the
+// supervisor's counters.
 //
 // What a method has returned without an error survives a kill at any moment:
 // every write is one transaction that is synced to the disk first. Every row
@@ -41,18 +42,26 @@ func (s *Store) HomeID() string { return s.homeID }
 // PutPlugin records p, in place of what was recorded under its key. The
 // supervisor's counters of the key are kept.
 func (s *Store) PutPlugin(ctx context.Context, p plugin.Installed) error {
-	if err := checkKey(p.Key); err != nil {
+	doc, err := encodePlugin(p)
+	if err != nil {
 		return err
+	}
+	_, err = s.write.ExecContext(ctx, putPlugin, p.Key.Tenant, p.Key.ID, p.Descriptor.Name, p.Payload.Digest, doc)
+	return classify(err, "record plugin "+p.Key.String())
+}
+
+const putPlugin = `INSERT INTO plugins (tenant, id, package, digest, doc) VALUES (?, ?, ?, ?, ?)
+	ON CONFLICT (tenant, id) DO UPDATE SET package = excluded.package, digest = excluded.digest, doc = excluded.doc`
+
+func encodePlugin(p plugin.Installed) (string, error) {
+	if err := checkKey(p.Key); err != nil {
+		return "", err
 	}
 	doc, err := json.Marshal(p)
 	if err != nil {
-		return fault.New(errdefs.ErrInvalidArgument, "invalid_argument", "cannot record plugin %s: %w", p.Key, err)
+		return "", fault.New(errdefs.ErrInvalidArgument, "invalid_argument", "cannot record plugin %s: %w", p.Key, err)
 	}
-	_, err = s.write.ExecContext(ctx,
-		`INSERT INTO plugins (tenant, id, package, digest, doc) VALUES (?, ?, ?, ?, ?)
-		 ON CONFLICT (tenant, id) DO UPDATE SET package = excluded.package, digest = excluded.digest, doc = excluded.doc`,
-		p.Key.Tenant, p.Key.ID, p.Descriptor.Name, p.Payload.Digest, string(doc))
-	return classify(err, "record plugin "+p.Key.String())
+	return string(doc), nil
 }
 
 // Plugin returns the plugin installed under key. NotFound if there is none.
@@ -60,13 +69,17 @@ func (s *Store) Plugin(ctx context.Context, key plugin.Key) (plugin.Installed, e
 	var doc string
 	err := s.read.QueryRowContext(ctx, `SELECT doc FROM plugins WHERE tenant = ? AND id = ?`, key.Tenant, key.ID).Scan(&doc)
 	if errors.Is(err, sql.ErrNoRows) {
-		return plugin.Installed{}, fault.New(errdefs.ErrNotFound, "unknown_plugin", "there is no plugin %q in tenant %q", key.ID, key.Tenant).
-			WithHint("`ocmt plugins list` shows what is installed")
+		return plugin.Installed{}, unknown(key)
 	}
 	if err != nil {
 		return plugin.Installed{}, classify(err, "read plugin "+key.String())
 	}
 	return decodePlugin(doc)
+}
+
+func unknown(key plugin.Key) error {
+	return fault.New(errdefs.ErrNotFound, "unknown_plugin", "there is no plugin %q in tenant %q", key.ID, key.Tenant).
+		WithHint("`ocmt plugins list` shows what is installed")
 }
 
 // Plugins returns what is installed in a tenant, or in all tenants if tenant
@@ -100,8 +113,8 @@ func decodePlugin(doc string) (plugin.Installed, error) {
 	return p, nil
 }
 
-// DeletePlugin forgets the plugin and its counters; its generation stays. A
-// key that is not there is no error.
+// DeletePlugin forgets the plugin with its grants and counters; its generation
+// stays. A key that is not there is no error.
 func (s *Store) DeletePlugin(ctx context.Context, key plugin.Key) error {
 	_, err := s.write.ExecContext(ctx, `DELETE FROM plugins WHERE tenant = ? AND id = ?`, key.Tenant, key.ID)
 	return classify(err, "forget plugin "+key.String())
