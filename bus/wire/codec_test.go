@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestDecodeRefuses(t *testing.T) {
@@ -104,6 +105,30 @@ func TestDecodeAccepts(t *testing.T) {
 	}
 	if got, want := string(r.Result), "null"; got != want || r.Error != nil {
 		t.Errorf("got %q, %v, want %q", got, r.Error, want)
+	}
+}
+
+// TestSpecs reads the specs of the golden ready, with no field left over.
+func TestSpecs(t *testing.T) {
+	t.Parallel()
+	strict := func(spec json.RawMessage, into any) {
+		t.Helper()
+		dec := json.NewDecoder(bytes.NewReader(spec))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(into); err != nil {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+	var tool ToolSpec
+	strict(ready().Registrations[0].Spec, &tool)
+	if tool.Label != "Weather" || !tool.Optional || len(tool.Parameters) == 0 {
+		t.Errorf("got %+v", tool)
+	}
+	var hook HookSpec
+	strict(ready().Registrations[1].Spec, &hook)
+	want := HookSpec{Event: "before_tool_call", Priority: 10, TimeoutMillis: 5000, Registrar: RegistrarOn, Matcher: []string{"exec"}}
+	if diff := cmp.Diff(want, hook); diff != "" {
+		t.Errorf("hook (-want +got):\n%s", diff)
 	}
 }
 

@@ -108,7 +108,8 @@ const (
 	RegistrarExport = "export"       // the document's export const hooks
 )
 
-// HookSpec is Registration.Spec of kind "hook".
+// HookSpec is Registration.Spec of kind "hook". The spec may hold what else
+// the hook was registered with: name, description, registrationId.
 type HookSpec struct {
 	Event string `json:"event"`
 	// Priority is 0 if the plugin gave none; higher runs first.

@@ -67,6 +67,7 @@ func (h *host) serve(entry string) {
 		"type": "load", "tenant": "default", "plugin": "demo", "generation": 1, "mode": "full",
 		"root": root, "entries": []string{entry}, "name": "demo", "version": "1.0.0",
 		"manifest": nil, "config": nil, "pluginConfig": nil, "stateDir": h.t.TempDir(), "agentId": "main",
+		"host": []string{"host.emit"},
 	})
 	if err != nil {
 		h.t.Fatal(err)
@@ -213,6 +214,78 @@ func TestRealServer(t *testing.T) {
 	if code, stderr := wait(); code != 0 {
 		t.Errorf("the runner ends with %d: %s", code, stderr)
 	}
+}
+
+// TestHandlers runs a hook and a service, and lets them speak to the host.
+func TestHandlers(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "bus.sock")
+	h := newHost(t, socket, "./golden/index.mjs")
+	defer h.close()
+	health := h.listen("out.health", "")
+	calls := h.listen("out.host", `{"type":"host.result","id":"h1","result":null}`)
+	wait := startRunner(t, socket)
+	h.ready()
+
+	service := map[string]any{"type": "service.call", "id": "1", "service": "poller", "op": "start", "timeoutMs": patient.Milliseconds()}
+	if got := h.ask("service", service); got["type"] != "service.result" || got["error"] != nil {
+		t.Errorf("the start is answered with %v", got)
+	}
+	if got := receive(t, health); got["type"] != "service.health" || got["failed"] != true {
+		t.Errorf("the service says %v, want its failure", got)
+	}
+	if got := receive(t, calls); got["type"] != "host.call" || got["method"] != "host.emit" {
+		t.Errorf("the service says %v, want an event", got)
+	}
+	hook := map[string]any{
+		"type": "hook.call", "id": "2", "handler": 1, "event": "before_tool_call", "timeoutMs": patient.Milliseconds(),
+		"payload": map[string]any{"toolName": "exec", "params": map[string]any{"ask": true}}, "context": map[string]any{},
+	}
+	result, _ := h.ask("hook", hook)["result"].(map[string]any)
+	if result["requireApproval"] == nil || result["params"] == nil {
+		t.Errorf("the handler returns %v, want params and requireApproval", result)
+	}
+	resolved := []byte(`{"type":"approval.resolved","id":"2","decision":"allow-once"}`)
+	if err := h.conn.Publish(base+"in.resolved", resolved); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, health); got["type"] != "service.health" || got["failed"] != false {
+		t.Errorf("the service says %v, want that it is well", got)
+	}
+	if got := h.ask("stop", map[string]any{"type": "stop", "reason": "test", "graceMs": 5000})["type"]; got != "stopped" {
+		t.Errorf("stop is answered with %v", got)
+	}
+	if code, stderr := wait(); code != 0 || !strings.Contains(stderr, "stop of service poller: no such city") {
+		t.Errorf("the runner ends with %d: %s, want the failure of its service's stop", code, stderr)
+	}
+}
+
+// listen returns what the runner says on a subject, and answers it.
+func (h *host) listen(verb, answer string) <-chan map[string]any {
+	h.t.Helper()
+	said := make(chan map[string]any, 8)
+	h.subscribe(verb, func(m *nats.Msg) {
+		var v map[string]any
+		if err := json.Unmarshal(m.Data, &v); err != nil {
+			h.t.Errorf("%s: %s: %v", verb, m.Data, err)
+		}
+		if answer != "" {
+			_ = m.Respond([]byte(answer))
+		}
+		said <- v
+	})
+	return said
+}
+
+func receive(t *testing.T, from <-chan map[string]any) map[string]any {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(patient):
+		t.Fatal("the runner says nothing")
+	}
+	return nil
 }
 
 // TestHostRestarts stops the server and starts another at the same socket.

@@ -105,8 +105,15 @@ const firstText = (...values) => values.find((value) => typeof value === "string
 /** The payload as JSON when it is another than before. The order of keys is no difference. */
 function changed(before, payload) {
   const after = resultJSON(payload);
-  if (after === before || isDeepStrictEqual(jsonParse(after), jsonParse(before))) return undefined;
-  return after;
+  return after === before || same(after, before) ? undefined : after;
+}
+
+function same(one, other) {
+  try {
+    return isDeepStrictEqual(jsonParse(one), jsonParse(other));
+  } catch {
+    return false; // nested too deep to be compared
+  }
 }
 
 /**

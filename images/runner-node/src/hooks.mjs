@@ -39,7 +39,12 @@ export class Hooks {
     if (!hook.takes(call.payload)) return answer(this.#bus, reply, head, () => ({ result: "null" }));
     const late = () => new RunnerError("timed_out", `the handler of ${call.event} did not return within ${call.timeoutMs} ms`);
     const run = this.#calls.begin(call.id, call.timeoutMs, fail, late);
-    const invocation = prepare(hook, call, this.plugin, run.controller.signal);
+    let invocation;
+    try {
+      invocation = prepare(hook, call, this.plugin, run.controller.signal);
+    } catch (error) {
+      return this.#calls.finish(run, () => fail(error)); // nested too deep to be copied
+    }
     const returned = (value) => this.#calls.finish(run, () => {
       if (answer(this.#bus, reply, head, () => invocation.outcome(value))) this.#approvals.remember(call.id, value);
     });

@@ -92,9 +92,10 @@ export class Runner {
     const hello = { type: "hello", wire: [WIRE], runner: this.#version, node: process.versions.node, pid: process.pid };
     const load = await this.#ask("hello", jsonStringify(hello), epoch);
     if (!load) return;
+    const again = this.#outcome !== null;
     const outcome = await this.#take(load);
-    if (!outcome || !(await this.#ask(outcome.verb, outcome.text, epoch))) return;
-    this.#services.repeatHealth();
+    const known = outcome && (await this.#ask(outcome.verb, outcome.text, epoch));
+    if (known && again) this.#services.repeatHealth();
   }
 
   /** Asks until there is an answer, or another connection. */

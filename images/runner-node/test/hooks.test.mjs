@@ -78,6 +78,17 @@ for (const [doing, code, message] of [
   });
 }
 
+test("export form: an event that is nested very deep is an error", async () => {
+  const deep = JSON.parse("[".repeat(2000) + "]".repeat(2000));
+  assert.deepEqual(fields(await call(EXPORT, { do: "nothing", deep })), { result: null });
+  const changed = await call(EXPORT, { do: "change", text: "a", deep });
+  assert.equal(JSON.stringify(changed.payload), JSON.stringify({ do: "change", text: "a changed", deep })); // assert compares no deeper
+  const text = `{"type":"hook.call","id":"deep","handler":${host.index("hook", EXPORT)},"event":"x","payload":{"do":"nothing","deep":${"[".repeat(9000)}${"]".repeat(9000)}},"context":{},"timeoutMs":0}`;
+  const { error } = await host.ask("hook", text);
+  assert.deepEqual([error.code, error.name], ["threw", "RangeError"]);
+  assert.equal((await host.ask("ping", { type: "ping" })).type, "pong");
+});
+
 test("export form: the PluginContext", async () => {
   await call(EXPORT, { do: "nothing" }, { context: { agentId: "researcher" } });
   assert.deepEqual(await seen(), { context: ["agentId", "config", "logger", "stateDir", "workspaceDir"], agentId: "researcher", workspaceDir: "/srv/work" });
