@@ -96,9 +96,10 @@ func (p *Pipeline) passOver(r *run, h Handler) (answer, bool) {
 func (p *Pipeline) deliver(ctx context.Context, r *run, h Handler, payload json.RawMessage, limit time.Duration) (answer, error) {
 	mine, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	deadline, _ := mine.Deadline() // the caller's may be earlier
 	call := wire.HookCall{
 		ID: rand.Text(), Handler: h.Index, Event: r.event.Name, Payload: payload, Context: r.req.Context,
-		Sync: r.event.Sync, TimeoutMillis: (limit + runnerGrace).Milliseconds(),
+		Sync: r.event.Sync, TimeoutMillis: (time.Until(deadline) + runnerGrace).Milliseconds(),
 	}
 	result, err := p.cfg.Plugins.CallHook(mine, h.Key, call)
 	switch {

@@ -131,5 +131,5 @@ func list(raw json.RawMessage) ([]json.RawMessage, bool) {
 
 // escape writes a key as a token of a JSON pointer (RFC 6901).
 func escape(key string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+	return strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
 }

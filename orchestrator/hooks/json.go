@@ -115,6 +115,9 @@ func isNull(raw json.RawMessage) bool {
 
 // quote writes a string as JSON.stringify does.
 func quote(s string) json.RawMessage {
+	if isPlain(s) {
+		return json.RawMessage(`"` + s + `"`)
+	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
@@ -122,6 +125,16 @@ func quote(s string) json.RawMessage {
 		return json.RawMessage(`""`)
 	}
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+}
+
+// isPlain reports whether s needs no escape in JSON, as nearly all keys.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // text reads a string; that of nothing is empty.

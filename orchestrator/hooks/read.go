@@ -93,10 +93,10 @@ func (w *wish) readFlags(r rule, o Object) error {
 func (w *wish) readFields(r rule, o Object) error {
 	for _, f := range r.fields {
 		v := o[f.name]
-		if f.shape == isTools {
-			// As in OpenClaw: what is no list of names allows no tool at all.
-			if v != nil && check(f.name, v, isTools) != nil {
+		if f.shape == isTools && v != nil {
+			if check(f.name, v, isTools) != nil { // as in OpenClaw
 				v = json.RawMessage("[]")
+				w.dropped = append(w.dropped, "its "+f.name+", which is no list of names: it allows no tool")
 			}
 		}
 		if isNull(v) {
@@ -237,13 +237,21 @@ func mayExport(name string) bool {
 }
 
 var (
-	reservedEnvPrefixes = []string{"LD_", "DYLD_", "NODE_", "BASH_", "GIT_", "NPM_CONFIG_", "PYTHON", "PERL5", "RUBY", "JAVA_", "SSL_"}
+	reservedEnvPrefixes = []string{"LD_", "DYLD_", "BASH_FUNC_", "GIT_CONFIG_", "NPM_CONFIG_"}
 	reservedEnv         = []string{
-		"PATH", "HOME", "SHELL", "SHELLOPTS", "BASHOPTS", "ENV", "IFS", "PS4", "ZDOTDIR", "FPATH", "PROMPT_COMMAND",
-		"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "FTP_PROXY",
-		"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSLKEYLOGFILE", "OPENSSL_CONF", "CURL_HOME", "WGETRC",
-		"EDITOR", "VISUAL", "PAGER", "MANPAGER", "LESSOPEN", "LESSCLOSE", "BROWSER", "SUDO_ASKPASS", "SSH_ASKPASS", "SSH_AUTH_SOCK",
-		"_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "GLIBC_TUNABLES", "GCONV_PATH", "CLASSPATH", "MAKEFLAGS", "DOCKER_HOST", "KUBECONFIG",
+		// What a shell runs and finds.
+		"PATH", "HOME", "SHELL", "SHELLOPTS", "BASHOPTS", "BASH_ENV", "ENV", "IFS", "PS4", "ZDOTDIR", "FPATH", "PROMPT_COMMAND",
+		// What interpreters and the C library load.
+		"NODE_OPTIONS", "NODE_PATH", "NODE_REPL_EXTERNAL_MODULE", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PERL5LIB", "PERL5OPT",
+		"RUBYLIB", "RUBYOPT", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "GLIBC_TUNABLES", "GCONV_PATH",
+		// Through whom programs speak, and whom they trust.
+		"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "FTP_PROXY", "NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED",
+		"SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "OPENSSL_CONF", "GIT_SSL_NO_VERIFY",
+		"CURL_HOME", "WGETRC", "DOCKER_HOST", "KUBECONFIG", "SSH_AUTH_SOCK",
+		// Programs that other programs start.
+		"EDITOR", "VISUAL", "PAGER", "MANPAGER", "LESSOPEN", "LESSCLOSE", "BROWSER", "SUDO_ASKPASS", "SSH_ASKPASS", "MAKEFLAGS",
+		"GIT_DIR", "GIT_EXEC_PATH", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_PROXY_COMMAND", "GIT_EXTERNAL_DIFF", "GIT_ASKPASS", "GIT_EDITOR",
+		"GIT_PAGER", "GIT_TEMPLATE_DIR",
 	}
 )
 

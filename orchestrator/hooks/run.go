@@ -155,9 +155,11 @@ func (r *run) fail(h Handler, reason string) {
 	if r.res.BlockedBy != nil {
 		return
 	}
+	if r.state.Claimed {
+		r.state.Claimed, r.state.Result, r.res.ClaimedBy = false, nil, nil
+	}
 	r.state = r.state.blocked(r.event, reason, nil)
 	r.res.BlockedBy = &Block{Key: h.Key, Handler: h.Index, Reason: reason, Failed: true}
-	r.res.ClaimedBy = nil
 }
 
 func (r *run) report(h Handler, a answer) {
