@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"orchestrator/fault":  {},
 	"orchestrator/client": {"orchestrator/api/v1", "orchestrator/fault"},
 	"orchestrator/cli": {"orchestrator/client", "orchestrator/api/v1", "orchestrator/fault", "orchestrator/home",
-		"orchestrator/plugin", "orchestrator/install"},
+		"orchestrator/plugin", "orchestrator/install", "orchestrator/audit"},
 	"bus":     {},
 	"sandbox": {},
 	"images":  {},

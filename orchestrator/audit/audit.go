@@ -159,14 +159,15 @@ func open(ctx context.Context, opts Options) (*Log, error) {
 	if f.segment != nil {
 		file, err := opts.open(filepath.Join(opts.Dir, f.segment.name))
 		if err != nil {
-			l.closeFiles()
+			_ = l.closeFiles() // the first error counts
 			return nil, err
 		}
 		l.segments = []*segment{{name: f.segment.name, f: file, size: f.size}}
 	}
 	l.newFile, l.force = true, true
 	if err := l.begin(f); err != nil {
-		l.closeFiles()
+		l.timer.Stop()
+		_ = l.closeFiles() // the first error counts
 		return nil, err
 	}
 	go l.run()

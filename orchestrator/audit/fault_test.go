@@ -189,7 +189,7 @@ func TestBackPressure(t *testing.T) {
 	d, bad, l := faultyLog(t)
 	hang := make(chan struct{})
 	bad.set(func(d *disk) { d.hang = hang })
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	r := call(0)
 	r.Details = strings.Repeat("x", 15<<10)

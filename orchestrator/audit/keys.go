@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/hmac"
@@ -163,7 +164,7 @@ func (k *keys) tenantKey(tenant string) []byte {
 // there is none.
 func (k *keys) head() (*checkpoint, error) {
 	data, err := os.ReadFile(filepath.Join(k.dir, HeadFile))
-	if errors.Is(err, os.ErrNotExist) || err == nil && len(data) == 0 {
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(bytes.Trim(data, "\x00")) == 0 {
 		return nil, nil
 	}
 	if err != nil {
@@ -208,7 +209,7 @@ func syncDir(dir string) error {
 }
 
 // setHead keeps the newest checkpoint beside the keys. It is not synced: where
-// the machine dies, an older one or an empty file is there.
+// the machine dies, an older one or an empty file is there, and that is as if there were none.
 func (k *keys) setHead(signed []byte) error {
 	path := filepath.Join(k.dir, HeadFile)
 	if err := os.WriteFile(path+".new", signed, 0o600); err != nil {

@@ -58,8 +58,8 @@ func writeForEver(paths string) error {
 func TestKillLosesNothing(t *testing.T) {
 	d := newDirs(t)
 	acknowledged := map[string]bool{}
-	for round := range 12 {
-		for _, request := range runAndKill(t, d, time.Duration(20+rand.IntN(150))*time.Millisecond) {
+	for round := range 8 {
+		for _, request := range runAndKill(t, d, time.Duration(10+rand.IntN(80))*time.Millisecond) {
 			acknowledged[request] = true
 		}
 		if r := d.mustVerify(t); r.Epochs != 1 {

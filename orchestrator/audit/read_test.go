@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 func TestReadSelects(t *testing.T) {
 	d := newDirs(t)
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	now := start
-	l := d.open(t, func(o *Options) { o.SegmentSize, o.Now = 2<<10, func() time.Time { return now } })
+	var passed atomic.Int64
+	l := d.open(t, func(o *Options) { o.SegmentSize, o.Now = 2<<10, func() time.Time { return start.Add(time.Duration(passed.Load())) } })
 	for i := range 60 { // one every ten minutes
 		r := call(i)
 		if i%3 == 0 {
@@ -29,7 +30,7 @@ func TestReadSelects(t *testing.T) {
 		if err := l.WriteSync(t.Context(), call(i)); err != nil {
 			t.Fatal(err)
 		}
-		now = now.Add(10 * time.Minute)
+		passed.Add(int64(10 * time.Minute))
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

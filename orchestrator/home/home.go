@@ -9,7 +9,10 @@
 //	ocmt/instances/<instance>/       files and mounts of one container
 //	ocmt/run/admin.sock, lock        the API; one daemon per home
 //	ocmt/run/i/<hash>/               an instance's socket directory
+//	ocmt/tenants/<t>/call.sock       the API of the tenant's hosts
 //	ocmt/tenants/<t>/plugins/<id>/   a plugin's state
+//	ocmt/audit/                      the audit log, see package audit
+//	ocmt/keys/                       the keys that sign it
 package home
 
 import (
@@ -60,7 +63,7 @@ func Open(dir string) (Home, error) {
 		return Home{}, fmt.Errorf("cannot resolve home %s: %w", dir, err)
 	}
 	h := Home{abs}
-	for _, d := range []string{h.Store(), h.Staging(), h.Instances(), h.Run(), h.Sockets()} {
+	for _, d := range []string{h.Store(), h.Staging(), h.Instances(), h.Run(), h.Sockets(), h.Audit(), h.Keys()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return Home{}, notWritable(abs, err)
 		}
@@ -116,6 +119,12 @@ func (h Home) SocketDir(instance string) string {
 // AdminSocket is where the operator's API listens.
 func (h Home) AdminSocket() string { return filepath.Join(h.Run(), "admin.sock") }
 
+// CallSocket is where the API of a tenant's hosts listens, unless it was
+// given another place.
+func (h Home) CallSocket(tenant string) string {
+	return filepath.Join(h.dir, "ocmt", "tenants", tenant, "call.sock")
+}
+
 // Lock is the file whose lock a running daemon holds.
 func (h Home) Lock() string { return filepath.Join(h.Run(), "lock") }
 
@@ -129,3 +138,9 @@ func (h Home) State(key plugin.Key) string { return filepath.Join(h.Plugin(key),
 
 // PreviousLog holds what the instance before the present one printed.
 func (h Home) PreviousLog(key plugin.Key) string { return filepath.Join(h.Plugin(key), "previous.log") }
+
+// Audit holds the audit log.
+func (h Home) Audit() string { return filepath.Join(h.dir, "ocmt", "audit") }
+
+// Keys holds the keys of this home, apart from what they sign.
+func (h Home) Keys() string { return filepath.Join(h.dir, "ocmt", "keys") }

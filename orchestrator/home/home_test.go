@@ -37,7 +37,7 @@ func TestOpenMakesPrivateDirectories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range []string{h.Store(), h.Staging(), h.Instances(), h.Run(), h.Sockets()} {
+	for _, d := range []string{h.Store(), h.Staging(), h.Instances(), h.Run(), h.Sockets(), h.Audit(), h.Keys()} {
 		st, err := os.Stat(d)
 		if err != nil {
 			t.Fatal(err)
