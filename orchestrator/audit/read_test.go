@@ -18,7 +18,9 @@ func TestReadSelects(t *testing.T) {
 	d := newDirs(t)
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var passed atomic.Int64
-	l := d.open(t, func(o *Options) { o.SegmentSize, o.Now = 2<<10, func() time.Time { return start.Add(time.Duration(passed.Load())) } })
+	l := d.open(t, func(o *Options) {
+		o.SegmentSize, o.Now = 2<<10, func() time.Time { return start.Add(time.Duration(passed.Load())) }
+	})
 	for i := range 60 { // one every ten minutes
 		r := call(i)
 		if i%3 == 0 {
