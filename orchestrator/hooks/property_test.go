@@ -108,7 +108,7 @@ func holds(t *testing.T, e plugin.HookEvent, s State, h Handler, result wire.Hoo
 }
 
 func TestMergeProperties(t *testing.T) {
-	for seed := range uint64(20000) {
+	for seed := range uint64(5000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		e := event(t, mergedEvents[r.IntN(len(mergedEvents))])
 		s := state(t, original)
