@@ -50,6 +50,7 @@ type world struct {
 	off               map[string]bool   // by a person
 	call              map[string]Action // under way
 	runs              map[string]bool   // start() was called and stop() was not
+	cancelled         uint64            // attempt of the last cancel
 	first             []string          // services in the order of their first start
 }
 
@@ -157,9 +158,10 @@ func (w *world) act(a Action) {
 		}
 		w.runs[a.Service], w.call[a.Service] = false, a
 	case DoCancel:
-		if !busy || w.call[a.Service].Do != DoStart || w.call[a.Service].Attempt != a.Attempt {
-			t.Fatalf("cancel of a start of %s that is not under way", a.Service)
+		if !busy || w.call[a.Service].Do != DoStart || w.call[a.Service].Attempt != a.Attempt || w.cancelled == a.Attempt {
+			t.Fatalf("cancel of a start of %s that is not under way, or a second one", a.Service)
 		}
+		w.cancelled = a.Attempt
 	case DoFinish:
 		w.gone = true
 	}

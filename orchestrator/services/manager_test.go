@@ -509,10 +509,15 @@ func TestStopThatNeverReturns(t *testing.T) {
 	})
 }
 
+// TestPersonStopsAHangingStart has a peer whose class of error must not count:
+// the start was sent, so that the service has to be stopped.
 func TestPersonStopsAHangingStart(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		r := newRunner(t)
-		r.set(hangs)
+		r.set(func(ctx context.Context, _ string) (*wire.Error, error) {
+			<-ctx.Done()
+			return nil, errdefs.ErrUnavailable
+		})
 		b.Started(echo, "echo-1", r, []string{"one"})
 		b.wantState("one", StateStarting)
 		from := time.Now()

@@ -194,7 +194,7 @@ func (u Unit) started(p Policy, s service, ev Event) service {
 	gaveUp := s.gaveUp
 	s.gaveUp = false
 	switch {
-	case ev.Err == nil && s.reported && !gaveUp:
+	case ev.Err == nil && s.reported:
 		s.phase, s.healthyAt = phaseUp, ev.At
 		return u.failed(p, s, ev, s.lastError)
 	case ev.Err == nil:

@@ -229,6 +229,33 @@ func TestHealthyRunForgets(t *testing.T) {
 	}
 }
 
+// TestLongAgoIsForgotten has a healthy run end with its container, and
+// restarts of the container that were long ago.
+func TestLongAgoIsForgotten(t *testing.T) {
+	s := newScript()
+	s.do(Event{Kind: Up, Services: []string{"a"}})
+	s.do(Event{Kind: Started, Service: "a", Err: errThrew})
+	s.wake()
+	s.do(Event{Kind: Started, Service: "a"})
+	s.at = s.at.Add(time.Minute)
+	s.do(Event{Kind: Down})
+	if n := s.u.services[0].failures; n != 0 {
+		t.Errorf("%d failures after a healthy run", n)
+	}
+	for n := range 5 {
+		s.do(Event{Kind: Up, Services: []string{"a"}})
+		for range 3 {
+			s.do(Event{Kind: Started, Service: "a", Err: errThrew})
+			s.wake()
+		}
+		if log := s.take(); log[len(log)-1] != "escalate a" {
+			t.Fatalf("round %d: %q", n, log)
+		}
+		s.at = s.at.Add(5 * time.Minute) // at most one other within the window
+		s.do(Event{Kind: Down})
+	}
+}
+
 func TestReport(t *testing.T) {
 	up := func(t *testing.T) *script {
 		s := newScript()

@@ -121,8 +121,8 @@ func (u Unit) find(id string) int {
 	return -1
 }
 
-// begin is a generation that can be told to start services. What a service
-// went through in the ones before stays known, but for delays.
+// begin is a generation that can be told to start services. What is known of
+// a service from the ones before, which have ended, stays.
 func (u Unit) begin(ids []string) Unit {
 	fresh := make([]service, 0, len(ids))
 	known := map[string]bool{}
@@ -133,7 +133,7 @@ func (u Unit) begin(ids []string) Unit {
 		known[id] = true
 		s := service{id: id, desired: true}
 		if i := u.find(id); i >= 0 {
-			s = u.services[i].idle()
+			s = u.services[i]
 		}
 		fresh = append(fresh, s)
 	}
