@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"orchestrator":        {"orchestrator", "bus", "sandbox", "images"},
 	"orchestrator/plugin": {"orchestrator/fault"},
 	"orchestrator/fault":  {},
+	"orchestrator/policy": {"orchestrator/plugin", "orchestrator/fault"},
 	"orchestrator/client": {"orchestrator/api/v1", "orchestrator/fault"},
 	"orchestrator/cli": {"orchestrator/client", "orchestrator/api/v1", "orchestrator/fault", "orchestrator/home",
 		"orchestrator/plugin", "orchestrator/install", "orchestrator/audit"},

@@ -23,6 +23,8 @@ type ServeOptions struct {
 	// BaseImage is the digest of another base image; empty is the one that
 	// this program was built with.
 	BaseImage string
+	// CallSockets are other places for the call sockets of tenants.
+	CallSockets map[string]string
 	// LogLevel is "debug", "info", "warn" or "error".
 	LogLevel string
 	// Stderr takes the log.
@@ -62,6 +64,8 @@ it left.`,
 	}
 	engineFlags(cmd, &opts.Engine, &opts.Runtime)
 	cmd.Flags().StringVar(&opts.BaseImage, "base-image", "", "`DIGEST` of another base image to allow and use")
+	cmd.Flags().StringToStringVar(&opts.CallSockets, "call-socket", nil,
+		"`TENANT=PATH` of the socket for a tenant's hosts, mode 0660, instead of the home's own; may be repeated")
 	cmd.Flags().StringVar(&opts.LogLevel, "log-level", "info", "least grave lines to log: "+strings.Join(logLevels, ", "))
 	return cmd
 }

@@ -47,7 +47,7 @@ func BenchmarkStart(b *testing.B) {
 		if err := d.supervisor.Gone(b.Context(), key); err != nil {
 			b.Fatal(err)
 		}
-		l := &launcher{d.catalog, d.factory, d.logger}
+		l := &launcher{d}
 		var times []time.Duration
 		for b.Loop() {
 			start := time.Now()

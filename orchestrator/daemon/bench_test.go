@@ -17,6 +17,7 @@ import (
 
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/images"
+	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/client"
 	"github.com/ocmt/ocmt/orchestrator/install"
@@ -62,7 +63,7 @@ func openBench(b *testing.B) *Daemon {
 	b.Cleanup(func() {
 		ctx := context.WithoutCancel(b.Context())
 		for _, p := range d.catalog.list("") {
-			if err := (plugins{d}).Uninstall(ctx, p.Key.Tenant, p.Key.ID, false); err != nil {
+			if err := (pluginAPI{d}).Uninstall(ctx, p.Key.Tenant, p.Key.ID, false); err != nil {
 				b.Error(err)
 			}
 		}
@@ -86,12 +87,12 @@ func installFixture(b *testing.B, d *Daemon) {
 	go func() { w.CloseWithError(tar.Run()) }()
 	p, err := d.installer.Install(b.Context(), install.Request{
 		Tenant: plugin.DefaultTenant, Source: plugin.SourcePath, Spec: dir, Upload: r,
+		Review: d.reviewer(httpapi.Install{Accept: v1.AcceptAll}),
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	d.catalog.put(p)
-	if err := (plugins{d}).startInstalled(b.Context(), p.Key, false); err != nil {
+	if err := (pluginAPI{d}).startInstalled(b.Context(), p.Key, false); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -139,7 +140,7 @@ func BenchmarkToolCall(b *testing.B) {
 	}{
 		{"bare", bare},
 		{"gateway", func(ctx context.Context) error {
-			_, err := tools{d}.Call(ctx, plugin.DefaultTenant, benchPlugin, "cjs_add", v1.CallRequest{Params: payload})
+			_, err := toolAPI{d}.Call(ctx, plugin.DefaultTenant, benchPlugin, "cjs_add", v1.CallRequest{Params: payload}, httpapi.CallWatch{})
 			return err
 		}},
 		{"http", func(ctx context.Context) error {

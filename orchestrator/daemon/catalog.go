@@ -15,6 +15,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/gateway"
 	"github.com/ocmt/ocmt/orchestrator/home"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
 	"github.com/ocmt/ocmt/orchestrator/store"
 )
 
@@ -27,6 +28,7 @@ type catalog struct {
 
 	mu        sync.RWMutex
 	installed map[plugin.Key]plugin.Installed
+	offers    map[plugin.Key][]plugin.Registration // what of it may be used
 	files     map[string]tenantConfig
 }
 
@@ -38,7 +40,8 @@ type tenantConfig struct {
 }
 
 func loadCatalog(ctx context.Context, h home.Home, s *store.Store) (*catalog, error) {
-	c := &catalog{home: h, store: s, installed: map[plugin.Key]plugin.Installed{}, files: map[string]tenantConfig{}}
+	c := &catalog{home: h, store: s, installed: map[plugin.Key]plugin.Installed{},
+		offers: map[plugin.Key][]plugin.Registration{}, files: map[string]tenantConfig{}}
 	all, err := s.Plugins(ctx, "")
 	if err != nil {
 		return nil, err
@@ -124,25 +127,95 @@ func (c *catalog) put(p plugin.Installed) {
 }
 
 // serve notes what a plugin registered when it was started, unless another
-// version of it was installed in the meantime, and reports whether its tools
-// are others than before.
-func (c *catalog) serve(started plugin.Installed, surface plugin.Surface) (changed bool) {
+// version of it was installed in the meantime.
+func (c *catalog) serve(started plugin.Installed, surface plugin.Surface) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p, ok := c.installed[started.Key]
 	if !ok || p.Payload.Digest != started.Payload.Digest {
-		return false
+		return
 	}
-	changed = !slices.EqualFunc(p.Surface.Tools(), surface.Tools(), func(a, b plugin.Tool) bool { return a.Name == b.Name })
 	p.Surface.Registrations = surface.Registrations
 	c.installed[started.Key] = p
-	return changed
 }
 
 func (c *catalog) remove(key plugin.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.installed, key)
+	delete(c.offers, key)
+}
+
+// Installed implements authority.Plugins.
+func (c *catalog) Installed(key plugin.Key) (plugin.Installed, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	p, ok := c.installed[key]
+	return p, ok
+}
+
+// Narrowing implements authority.Plugins. A configuration that was never
+// understood takes everything away.
+func (c *catalog) Narrowing(key plugin.Key) policy.Narrowing {
+	entry, _ := c.entry(key)
+	n, err := policy.ParseNarrowing(entry.Permissions, entry.Hooks.AllowConversationAccess, entry.Hooks.AllowPromptInjection)
+	if err != nil { // package config has refused such a file
+		n, _ = policy.ParseNarrowing(nothing, nil, nil)
+	}
+	return n
+}
+
+// nothing is the narrowing that leaves nothing.
+var nothing = json.RawMessage(`{"network":[],"workspace":"none","secrets":[],"env":[],"config":[],"hooks":{},"host":[]}`)
+
+// offer notes what of the plugin's registrations may be used.
+func (c *catalog) offer(key plugin.Key, allowed policy.Effective) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.installed[key]
+	if !ok {
+		return
+	}
+	offered := []plugin.Registration{}
+	for _, r := range p.Surface.Registrations {
+		if registrationAllowed(allowed, r) {
+			offered = append(offered, r)
+		}
+	}
+	c.offers[key] = offered
+}
+
+func registrationAllowed(allowed policy.Effective, r plugin.Registration) bool {
+	if r.Kind == plugin.KindHook {
+		return len(allowed.Rights(r.Name)) > 0
+	}
+	return allowed.MayRegister(r.Kind, r.Name)
+}
+
+// offered returns the plugin with what of its registrations may be used.
+func (c *catalog) offered(p plugin.Installed) plugin.Installed {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	p.Surface.Registrations = c.offers[p.Key]
+	return p
+}
+
+// mayCall refuses a tool that the plugin registered and nobody accepted. What
+// there is not, others refuse.
+func (c *catalog) mayCall(p plugin.Installed, tool string) error {
+	isTool := func(r plugin.Registration) bool { return r.Kind == plugin.KindTool && r.Name == tool }
+	if !slices.ContainsFunc(p.Surface.Registrations, isTool) || slices.ContainsFunc(c.offered(p).Surface.Registrations, isTool) {
+		return nil
+	}
+	return fault.New(errdefs.ErrPermissionDenied, "tool_not_accepted", "plugin %s registers the tool %q, which nobody has accepted", p.Key.ID, tool).
+		WithHint("see it with `ocmt plugins permissions %[1]s`, accept it with `ocmt plugins grant %[1]s registration tool:%[2]s`", p.Key.ID, tool)
+}
+
+// inOrder returns the plugins of a tenant in the order of their installation.
+func (c *catalog) inOrder(tenant string) []plugin.Installed {
+	list := c.list(tenant)
+	slices.SortStableFunc(list, func(a, b plugin.Installed) int { return a.FirstInstalled().Compare(b.FirstInstalled()) })
+	return list
 }
 
 // enabled reports whether config.json leaves the plugin on. Without a
@@ -192,17 +265,26 @@ func (c *catalog) broken() []string {
 	return notes
 }
 
-// view returns the configuration as the plugin may see it: its own entry and
-// nothing else.
-func (c *catalog) view(key plugin.Key) (whole, own json.RawMessage, err error) {
+// view returns the configuration as the plugin may see it: its own entry, and
+// the paths that were granted.
+func (c *catalog) view(key plugin.Key, paths []string) (whole, own json.RawMessage, err error) {
+	c.mu.RLock()
+	file := c.files[key.Tenant].file
+	c.mu.RUnlock()
+	all := json.RawMessage("{}")
+	if file != nil {
+		all = file.Raw()
+	}
 	entry, _ := c.entry(key)
 	own = entry.Config
 	if own == nil {
 		own = json.RawMessage("{}")
 	}
-	whole, err = json.Marshal(map[string]any{"plugins": map[string]any{"entries": map[string]any{
-		key.ID: map[string]any{"enabled": true, "config": own},
-	}}})
+	seen, err := json.Marshal(map[string]any{"enabled": true, "config": own})
+	if err != nil {
+		return nil, nil, err
+	}
+	whole, err = policy.ConfigView(all, key.ID, seen, paths)
 	return whole, own, err
 }
 

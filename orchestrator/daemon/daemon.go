@@ -6,6 +6,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +18,22 @@ import (
 
 	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/images"
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/approval"
+	"github.com/ocmt/ocmt/orchestrator/audit"
+	"github.com/ocmt/ocmt/orchestrator/authority"
 	"github.com/ocmt/ocmt/orchestrator/engine"
+	"github.com/ocmt/ocmt/orchestrator/events"
 	"github.com/ocmt/ocmt/orchestrator/gateway"
 	"github.com/ocmt/ocmt/orchestrator/home"
+	"github.com/ocmt/ocmt/orchestrator/hooks"
+	"github.com/ocmt/ocmt/orchestrator/hosts"
 	"github.com/ocmt/ocmt/orchestrator/install"
+	"github.com/ocmt/ocmt/orchestrator/install/fetch"
 	"github.com/ocmt/ocmt/orchestrator/instance"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
+	"github.com/ocmt/ocmt/orchestrator/services"
 	"github.com/ocmt/ocmt/orchestrator/store"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
 	"github.com/ocmt/ocmt/sandbox"
@@ -42,8 +54,10 @@ type Options struct {
 	Engine    string // see engine.Names
 	Runtime   string // an OCI runtime of the engine
 	BaseImage string // digest of an image of the operator's
-	LogLevel  string // debug, info, warn or error
-	Stderr    io.Writer
+	// CallSockets are other places for the call sockets of tenants.
+	CallSockets map[string]string
+	LogLevel    string // debug, info, warn or error
+	Stderr      io.Writer
 }
 
 // Daemon is a daemon that has everything but does not serve yet. Make it with
@@ -62,13 +76,25 @@ type Daemon struct {
 	factory    *instance.Factory
 	installer  *install.Installer
 	catalog    *catalog
+	audit      *audit.Log
+	authority  *authority.Authority
 	supervisor *supervisor.Supervisor
+	services   *services.Manager
 	gateway    *gateway.Gateway
+	hooks      *hooks.Pipeline
+	handlers   *handlers
+	approvals  *approval.Broker
+	hosts      *hosts.Registry
+	events     *events.Hub
+	limits     policy.Limits   // of a plugin without a grant for more
 	installed  chan struct{}   // holds one once something was installed
 	stopping   <-chan struct{} // closed when the daemon begins to stop; set by Serve
 	undo       []func() error  // run backwards by Close
 
 	configuring sync.Mutex // held while a config.json is changed or put into effect
+
+	runningMu   sync.RWMutex
+	generations map[plugin.Key]*unit // that serve
 }
 
 // Run serves until ctx ends, and then takes everything down.
@@ -87,8 +113,11 @@ func Open(ctx context.Context, opts Options) (*Daemon, error) {
 	return open(ctx, opts, supervisor.Policy{})
 }
 
-func open(ctx context.Context, opts Options, policy supervisor.Policy) (_ *Daemon, err error) {
-	d := &Daemon{opts: opts, policy: policy, started: time.Now(), installed: make(chan struct{}, 1)}
+func open(ctx context.Context, opts Options, restarts supervisor.Policy) (_ *Daemon, err error) {
+	d := &Daemon{
+		opts: opts, policy: restarts, started: time.Now(), installed: make(chan struct{}, 1),
+		handlers: newHandlers(), generations: map[plugin.Key]*unit{}, limits: policy.DefaultLimits(),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -98,7 +127,7 @@ func open(ctx context.Context, opts Options, policy supervisor.Policy) (_ *Daemo
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{
-		d.openHome, d.openEngine, d.openImages, d.openBus, d.recover, d.wire, d.startPlugins,
+		d.openHome, d.openAudit, d.openEngine, d.openImages, d.openBus, d.recover, d.wire, d.startPlugins,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -170,33 +199,79 @@ func (d *Daemon) openBus(context.Context) (err error) {
 	return nil
 }
 
-// wire connects the parts; see the picture in ARCHITECTURE.md.
-func (d *Daemon) wire(ctx context.Context) error {
-	_, installImage, err := imageDigests(d.opts.BaseImage)
-	if err != nil {
+// openAudit opens the audit log before anything is done that it should hold.
+func (d *Daemon) openAudit(ctx context.Context) (err error) {
+	if d.audit, err = audit.Open(ctx, audit.Options{Dir: d.home.Audit(), KeyDir: d.home.Keys(), Logger: d.logger}); err != nil {
 		return err
 	}
+	d.onClose(d.audit.Close)
+	rec := audit.Record{Actor: theDaemon, Action: "daemon.start", Target: d.home.Dir(), Outcome: outcomeDone, Details: map[string]string{"version": Version}}
+	if err := d.audit.WriteSync(ctx, rec); err != nil {
+		return errUnrecorded(err)
+	}
+	d.onClose(func() error {
+		return d.audit.WriteSync(context.Background(), audit.Record{Actor: theDaemon, Action: "daemon.stop", Outcome: outcomeDone})
+	})
+	return nil
+}
+
+// wire connects the parts; see the picture in ARCHITECTURE.md.
+func (d *Daemon) wire(ctx context.Context) (err error) {
 	if d.catalog, err = loadCatalog(ctx, d.home, d.store); err != nil {
 		return err
 	}
-	d.factory = instance.NewFactory(instance.Config{
-		Home: d.home, HomeID: d.store.HomeID(), Engine: d.engine, Info: d.info, Bus: d.bus,
-		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID, View: d.catalog.view,
-		EnsureInstallImage: func(ctx context.Context, progress func(done, total int64)) error {
-			return ensureImage(ctx, d.engine, images.Install, installImage, progress)
-		},
-		Logger: d.logger,
+	d.events = events.New(d.started)
+	d.authority, err = authority.Load(ctx, authority.Config{
+		Store: d.store, Plugins: d.catalog, Limits: d.limits, Changed: d.onPermissions, Expired: d.onExpired,
 	})
-	d.supervisor = supervisor.New(supervisor.Config{
-		Launcher: &launcher{d.catalog, d.factory, d.logger}, Store: d.store, Logger: d.logger, Policy: d.policy,
+	if err != nil {
+		return err
+	}
+	if err := d.wireFactory(); err != nil {
+		return err
+	}
+	d.services = services.New(services.Config{Escalate: d.escalate, Notify: d.onService, Logger: d.logger})
+	d.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		return d.services.Close(ctx)
 	})
+	d.supervisor = supervisor.New(supervisor.Config{Launcher: &launcher{d}, Store: d.store, Logger: d.logger, Policy: d.policy})
 	d.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
 		return d.supervisor.Shutdown(ctx)
 	})
-	d.gateway = gateway.New(gateway.Config{Plugins: &served{d.catalog, d.supervisor}})
+	d.gateway = gateway.New(gateway.Config{Plugins: servedPlugins{d}})
+	d.approvals = approval.New(approval.Config{Changed: func(a v1.Approval) {
+		d.events.Publish(a.Tenant, a.Plugin, v1.EventApproval, a)
+	}})
+	d.hosts = hosts.New()
+	d.hooks = hooks.New(hooks.Config{
+		Plugins: hooked{d}, Ask: d.ask, Resolved: d.resolveHook, Record: d.recordHook, Log: d.logger,
+	})
 	return d.wireInstaller(ctx)
+}
+
+func (d *Daemon) wireFactory() error {
+	_, installImage, err := imageDigests(d.opts.BaseImage)
+	if err != nil {
+		return err
+	}
+	d.factory = instance.NewFactory(instance.Config{
+		Home: d.home, HomeID: d.store.HomeID(), Engine: d.engine, Info: d.info, Bus: d.bus,
+		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID,
+		View: func(key plugin.Key) (whole, own json.RawMessage, err error) {
+			return d.catalog.view(key, d.authority.Effective(key).Config)
+		},
+		EnsureInstallImage: func(ctx context.Context, progress func(done, total int64)) error {
+			return ensureImage(ctx, d.engine, images.Install, installImage, progress)
+		},
+		CAFiles:      fetch.HostCAFiles(os.Getenv),
+		OnConnection: d.onConnection, OnServiceHealth: d.onServiceHealth, OnHostCall: d.onHostCall,
+		Logger: d.logger,
+	})
+	return nil
 }
 
 // startPlugins hands every installed plugin to the supervisor. A plugin whose
@@ -205,6 +280,7 @@ func (d *Daemon) wire(ctx context.Context) error {
 func (d *Daemon) startPlugins(ctx context.Context) error {
 	d.noteMissing(ctx)
 	for _, p := range d.catalog.list("") {
+		d.authority.Refresh(p.Key)
 		if err := d.supervisor.Add(ctx, p.Key, d.catalog.enabled(p.Key)); err != nil {
 			d.logger.Error("cannot start a plugin", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)
 		}

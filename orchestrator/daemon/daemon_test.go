@@ -78,7 +78,7 @@ func TestCatalogKeepsTheLastGoodConfig(t *testing.T) {
 	if notes := c.broken(); len(notes) != 1 || !strings.Contains(notes[0], "not in force") {
 		t.Errorf("notes %v, want one about the file", notes)
 	}
-	whole, own, err := c.view(demo)
+	whole, own, err := c.view(demo, nil)
 	if err != nil || string(own) != `{"a":1}` || !strings.Contains(string(whole), `"demo"`) {
 		t.Errorf("view = %s, %s, %v", whole, own, err)
 	}
@@ -98,28 +98,6 @@ func TestCatalogGet(t *testing.T) {
 	}
 	if len(c.list("")) != 2 || len(c.list("other")) != 1 || len(c.tenants()) != 2 {
 		t.Errorf("list %v, tenants %v", c.list(""), c.tenants())
-	}
-}
-
-func TestLastLines(t *testing.T) {
-	for _, tc := range []struct {
-		text string
-		n    int
-		want string
-	}{
-		{"a\nb\nc\n", 0, "a\nb\nc\n"},
-		{"a\nb\nc\n", -1, "a\nb\nc\n"},
-		{"a\nb\nc\n", 1, "c\n"},
-		{"a\nb\nc\n", 2, "b\nc\n"},
-		{"a\nb\nc\n", 3, "a\nb\nc\n"},
-		{"a\nb\nc\n", 9, "a\nb\nc\n"},
-		{"a\nb\nc", 2, "b\nc"},
-		{"", 2, ""},
-		{"\n", 1, "\n"},
-	} {
-		if got := string(lastLines([]byte(tc.text), tc.n)); got != tc.want {
-			t.Errorf("lastLines(%q, %d) = %q, want %q", tc.text, tc.n, got, tc.want)
-		}
 	}
 }
 

@@ -2,23 +2,30 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
 
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/config"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
 )
 
-// watchConfigs watches the file of every tenant, also of those that get their
-// first plugin later.
-func (d *Daemon) watchConfigs(ctx context.Context, watching *sync.WaitGroup) {
+// watchTenants watches the file and serves the call socket of every tenant,
+// also of those that get their first plugin later.
+func (d *Daemon) watchTenants(ctx context.Context, watching *sync.WaitGroup, handler http.Handler) {
 	watched := map[string]bool{}
 	for {
-		for _, tenant := range d.catalog.tenants() {
+		for _, tenant := range slices.Concat(d.catalog.tenants(), slices.Collect(maps.Keys(d.opts.CallSockets))) {
 			if !watched[tenant] {
 				watched[tenant] = true
 				watching.Go(func() { d.watchConfig(ctx, tenant) })
+				watching.Go(func() { d.serveCalls(ctx, tenant, handler) })
 			}
 		}
 		select {
@@ -65,6 +72,8 @@ func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
 		before[p.Key], _ = d.catalog.entry(p.Key)
 	}
 	d.catalog.readConfig(tenant)
+	d.events.Publish(tenant, "", v1.EventConfig, nil)
+	d.hosts.Notify(tenant, "", v1.HostConfigChanged, json.RawMessage("{}"))
 	for _, on := range []bool{false, true} {
 		for _, p := range installed {
 			if d.catalog.enabled(p.Key) == on {
@@ -76,8 +85,11 @@ func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
 
 func (d *Daemon) applyEntry(ctx context.Context, key plugin.Key, on bool, before config.Entry) {
 	now, _ := d.catalog.entry(key)
+	was := d.authority.Effective(key)
+	d.authority.Refresh(key)
+	restart := !sameConfig(before, now) || policy.RestartNeeded(was, d.authority.Effective(key))
 	err := d.supervisor.SetDesired(ctx, key, on)
-	if err == nil && on && !sameConfig(before, now) {
+	if err == nil && on && restart {
 		d.logger.Info("restarting for a new configuration", "tenant", key.Tenant, "plugin", key.ID)
 		err = d.supervisor.Replace(ctx, key)
 	}

@@ -39,35 +39,42 @@ func (d *Daemon) wireInstaller(ctx context.Context) error {
 			Registry: registry, Runner: d.factory,
 			Platform: fetch.HostPlatform(), CAFiles: fetch.HostCAFiles(os.Getenv),
 		},
-		Checker: d.factory, Records: records{d.store, d.catalog}, RemoveState: d.factory.RemoveState, Log: d.logger,
+		Checker: d.factory, Records: records{d}, RemoveState: d.factory.RemoveState, Log: d.logger,
 	})
 	return d.installer.Recover(ctx)
 }
 
-// records is the store as the installer sees it. The catalog follows it within
-// the installer's claim on the plugin, so that the two never disagree.
-type records struct {
-	store   *store.Store
-	catalog *catalog
-}
+// records is the installer's view of the store; the catalog and the authority
+// follow it.
+type records struct{ d *Daemon }
 
+// List implements install.Records.
 func (r records) List(ctx context.Context) ([]plugin.Installed, error) {
-	return r.store.Plugins(ctx, "")
+	return r.d.store.Plugins(ctx, "")
 }
 
-func (r records) Put(ctx context.Context, p plugin.Installed) error {
-	if err := r.store.PutPlugin(ctx, p); err != nil {
+// Put implements install.Records: the plugin and what was consented to are on
+// record together or not at all.
+func (r records) Put(ctx context.Context, p plugin.Installed, consent install.Consent) error {
+	review := store.Consent{Digest: consent.Digest, Actor: consent.Actor, At: time.Now().UTC()}
+	if err := r.d.store.PutPluginWithGrants(ctx, p, consent.Grants, review); err != nil {
 		return err
 	}
-	r.catalog.put(p)
+	r.d.catalog.put(p)
+	r.d.authority.Adopt(p.Key, consent.Grants)
 	return nil
 }
 
+// Delete implements install.Records.
 func (r records) Delete(ctx context.Context, key plugin.Key) error {
-	if err := r.store.DeletePlugin(ctx, key); err != nil {
+	if err := r.d.store.DeletePlugin(ctx, key); err != nil {
 		return err
 	}
-	r.catalog.remove(key)
+	r.d.catalog.remove(key)
+	r.d.authority.Forget(key)
+	r.d.refreshHandlers(key)
+	r.d.services.Remove(key)
+	r.d.hooks.Reset(key)
 	return nil
 }
 
@@ -77,7 +84,7 @@ const uninstallTimeout = 2 * time.Minute
 // Install implements httpapi.Plugins. The record in the store is what counts:
 // once it is there the plugin is installed and supervised. A config.json that
 // could not be written is reported, and the next start of the daemon writes it.
-func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
+func (b pluginAPI) Install(ctx context.Context, tenant string, req httpapi.Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
 	d := b.d
 	// A config.json that cannot be understood must not be written later on.
 	if _, err := config.Load(config.PathFor(d.home.Dir(), tenant)); err != nil {
@@ -86,6 +93,7 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 	d.catalog.readConfig(tenant) // the load check is to see the present one
 	r := install.Request{
 		Tenant: tenant, Source: plugin.Source(req.Source), Spec: req.Spec, Confirmed: req.Confirmed, Pin: req.Pin, Link: req.Link, Replace: req.Replace,
+		Review: d.reviewer(req),
 		Progress: func(p install.Progress) {
 			progress(v1.Progress{Stage: p.Step, Message: p.Message, Done: p.Done, Total: p.Total})
 		},
@@ -93,10 +101,15 @@ func (b plugins) Install(ctx context.Context, tenant string, req httpapi.Install
 	if req.Package != nil {
 		r.Upload = req.Package
 	}
-	p, err := d.installer.Install(ctx, r)
+	var p plugin.Installed
+	err := d.audited(ctx, plugin.Key{Tenant: tenant}, "plugin.install", req.Source+" "+req.Spec, func() (err error) {
+		p, err = d.installer.Install(ctx, r)
+		return err
+	})
 	if err != nil {
 		return v1.PluginDetail{}, err
 	}
+	d.events.Publish(p.Key.Tenant, p.Key.ID, v1.EventInstalled, d.describe(p))
 	ctx = context.WithoutCancel(ctx) // installed: the rest must follow
 	noted := d.noteInstall(ctx, p)
 	select {
@@ -122,13 +135,14 @@ func (d *Daemon) noteInstall(ctx context.Context, p plugin.Installed) error {
 
 // startInstalled begins to supervise a plugin, or replaces what runs of it, and
 // waits until it serves.
-func (b plugins) startInstalled(ctx context.Context, key plugin.Key, replaces bool) error {
+func (b pluginAPI) startInstalled(ctx context.Context, key plugin.Key, replaces bool) error {
 	on := b.d.catalog.enabled(key)
 	if err := b.d.supervisor.Add(ctx, key, on); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
+	b.d.hooks.Reset(key)
 	if replaces { // what went wrong with the one before does not count any more
 		if err := b.d.supervisor.Reset(ctx, key); err != nil {
 			return err
@@ -150,7 +164,7 @@ func (b plugins) startInstalled(ctx context.Context, key plugin.Key, replaces bo
 }
 
 // Uninstall implements httpapi.Plugins: it ends the plugin, then removes it.
-func (b plugins) Uninstall(ctx context.Context, tenant, ref string, keepState bool) error {
+func (b pluginAPI) Uninstall(ctx context.Context, tenant, ref string, keepState bool) error {
 	d := b.d
 	p, err := d.catalog.get(tenant, ref)
 	if err != nil {
@@ -162,14 +176,22 @@ func (b plugins) Uninstall(ctx context.Context, tenant, ref string, keepState bo
 	// Half an uninstall helps nobody: it goes on when the caller leaves.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), uninstallTimeout)
 	defer cancel()
-	if err := d.supervisor.Remove(ctx, p.Key); err != nil {
+	err = d.audited(ctx, p.Key, "plugin.uninstall", p.Spec, func() error { return d.uninstall(ctx, p.Key, keepState) })
+	if err == nil {
+		d.events.Publish(p.Key.Tenant, p.Key.ID, v1.EventRemoved, nil)
+	}
+	return err
+}
+
+func (d *Daemon) uninstall(ctx context.Context, key plugin.Key, keepState bool) error {
+	if err := d.supervisor.Remove(ctx, key); err != nil {
 		return err
 	}
-	if err := d.installer.Uninstall(ctx, p.Key, keepState); err != nil {
-		return errors.Join(err, d.supervisor.Add(ctx, p.Key, false))
+	if err := d.installer.Uninstall(ctx, key, keepState); err != nil {
+		return errors.Join(err, d.supervisor.Add(ctx, key, false))
 	}
-	return d.editConfig(ctx, tenant, func(e *config.Edit) error {
-		return errors.Join(e.RemoveInstall(p.Key.ID), e.RemoveEntry(p.Key.ID))
+	return d.editConfig(ctx, key.Tenant, func(e *config.Edit) error {
+		return errors.Join(e.RemoveInstall(key.ID), e.RemoveEntry(key.ID))
 	})
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"os"
 
 	"github.com/containerd/errdefs"
 
@@ -14,59 +14,113 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/gateway"
 	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
+	"github.com/ocmt/ocmt/sandbox"
 )
 
-// launcher makes the supervisor's instances out of what is installed and
-// configured at that moment.
-type launcher struct {
-	catalog *catalog
-	factory *instance.Factory
-	logger  *slog.Logger
-}
+// launcher makes the supervisor's instances out of what is installed,
+// configured and granted at that moment.
+type launcher struct{ d *Daemon }
 
 // Prepare implements supervisor.Launcher.
 func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint64) (supervisor.Instance, error) {
-	p, err := l.catalog.get(key.Tenant, key.ID)
+	p, err := l.d.catalog.get(key.Tenant, key.ID)
 	if err != nil {
 		return nil, err
 	}
-	whole, own, err := l.catalog.view(key)
+	allowed := l.d.authority.Effective(key)
+	whole, own, err := l.d.catalog.view(key, allowed.Config)
 	if err != nil {
 		return nil, err
 	}
-	in, err := l.factory.Prepare(ctx, instance.Plan{
+	in, err := l.d.factory.Prepare(ctx, instance.Plan{
 		Key: key, Generation: generation, Descriptor: p.Descriptor, Payload: p.Payload,
 		Config: whole, PluginConfig: own,
+		Env: l.d.environment(p.Key, allowed.Env), Host: hostMethods(allowed.Host),
+		Network: l.d.networkOf(key, allowed), Workspaces: workspaces(allowed.Workspaces), WorkspaceDir: defaultWorkspace(allowed.Workspaces),
+		Limits: sandbox.Limits{Memory: allowed.Resources.Memory, CPUs: allowed.Resources.CPUs, PIDs: allowed.Resources.PIDs},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &unit{Instance: in, installed: p, catalog: l.catalog, logger: l.logger}, nil
+	return &unit{Instance: in, installed: p, allowed: allowed, d: l.d}, nil
 }
 
-// unit is an instance as supervisor and gateway see it.
+// environment returns the granted variables that the daemon itself has.
+func (d *Daemon) environment(key plugin.Key, names []string) map[string]string {
+	env := map[string]string{}
+	for _, name := range names {
+		if value, ok := os.LookupEnv(name); ok {
+			env[name] = value
+			continue
+		}
+		d.logger.Warn("a granted environment variable is not set for the daemon", "tenant", key.Tenant, "plugin", key.ID, "name", name)
+	}
+	return env
+}
+
+func hostMethods(names []string) []string {
+	methods := make([]string, len(names))
+	for i, name := range names {
+		methods[i] = "host." + name
+	}
+	return methods
+}
+
+func workspaces(dirs []policy.WorkspaceDir) []instance.Workspace {
+	list := make([]instance.Workspace, len(dirs))
+	for i, dir := range dirs {
+		list[i] = instance.Workspace(dir)
+	}
+	return list
+}
+
+// defaultWorkspace is the directory of a plugin that was granted one.
+func defaultWorkspace(dirs []policy.WorkspaceDir) string {
+	if len(dirs) != 1 {
+		return ""
+	}
+	return dirs[0].Path
+}
+
+// unit is an instance as supervisor, gateway and pipeline see it.
 type unit struct {
 	*instance.Instance
 	installed plugin.Installed
-	catalog   *catalog
-	logger    *slog.Logger
+	allowed   policy.Effective // when it was prepared
+	d         *Daemon
 }
 
 // Start implements supervisor.Instance. What the plugin registered this time
-// counts from then on: it may depend on its configuration.
+// counts from then on, as far as it was accepted: it may depend on its
+// configuration. Nothing is started that cannot be recorded.
 func (u *unit) Start(ctx context.Context) error {
-	if err := u.Instance.Start(ctx); err != nil {
-		return err
-	}
-	surface := u.Surface()
-	if err := surface.Validate(u.installed.Descriptor); err != nil {
-		return err
-	}
-	if u.catalog.serve(u.installed, surface) {
-		u.logger.Info("the plugin registers other tools than before", "tenant", u.installed.Key.Tenant, "plugin", u.installed.Key.ID)
-	}
-	return nil
+	return u.d.audited(ctx, u.installed.Key, "plugin.start", u.ID(), func() error {
+		if err := u.Instance.Start(ctx); err != nil {
+			return err
+		}
+		surface := u.Surface()
+		if err := surface.Validate(u.installed.Descriptor); err != nil {
+			return err
+		}
+		u.d.served(u, surface)
+		return nil
+	})
+}
+
+// served puts a generation that is ready into service.
+func (d *Daemon) served(u *unit, surface plugin.Surface) {
+	key := u.installed.Key
+	d.catalog.serve(u.installed, surface)
+	d.setRunning(u)
+	d.authority.Refresh(key) // what was granted while it was being made
+	d.startServices(u)
+	go func() {
+		<-u.Done()
+		d.services.Ended(key, u.ID())
+		d.unsetRunning(u)
+	}()
 }
 
 // Exit implements supervisor.Instance.
@@ -78,8 +132,10 @@ func (u *unit) Exit() supervisor.Exit {
 // Gone implements gateway.Peer.
 func (u *unit) Gone() <-chan struct{} { return u.Done() }
 
-// CallTool implements gateway.Peer.
+// CallTool implements gateway.Peer. A directory that the plugin was not
+// granted is not told to it as the caller's.
 func (u *unit) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
+	call.Context.WorkspaceDir = u.workspace(call.Context.WorkspaceDir)
 	result, err := u.Instance.CallTool(ctx, call, progress)
 	if errors.Is(err, bus.ErrNoRunner) {
 		err = fmt.Errorf("%w: %w", gateway.ErrNotDelivered, err)
@@ -87,26 +143,62 @@ func (u *unit) CallTool(ctx context.Context, call wire.ToolCall, progress func(w
 	return result, err
 }
 
-// served is the gateway's view of the plugins.
-type served struct {
-	catalog    *catalog
-	supervisor *supervisor.Supervisor
+// workspace returns dir if the plugin has it, and nothing otherwise.
+func (u *unit) workspace(dir string) string {
+	for _, w := range u.allowed.Workspaces {
+		if policy.Within(dir, w.Path) {
+			return dir
+		}
+	}
+	return ""
 }
 
+// running returns the serving generation of a plugin, nil if there is none.
+func (d *Daemon) running(key plugin.Key) *unit {
+	d.runningMu.RLock()
+	defer d.runningMu.RUnlock()
+	return d.generations[key]
+}
+
+func (d *Daemon) setRunning(u *unit) {
+	d.runningMu.Lock()
+	defer d.runningMu.Unlock()
+	d.generations[u.installed.Key] = u
+}
+
+func (d *Daemon) unsetRunning(u *unit) {
+	d.runningMu.Lock()
+	defer d.runningMu.Unlock()
+	if d.generations[u.installed.Key] == u {
+		delete(d.generations, u.installed.Key)
+	}
+}
+
+// servedPlugins is the gateway's view of the plugins.
+type servedPlugins struct{ d *Daemon }
+
 // Surface implements gateway.Plugins.
-func (s *served) Surface(key plugin.Key) (plugin.Installed, error) {
-	return s.catalog.get(key.Tenant, key.ID)
+func (s servedPlugins) Surface(key plugin.Key) (plugin.Installed, error) {
+	p, err := s.d.catalog.get(key.Tenant, key.ID)
+	if err != nil {
+		return plugin.Installed{}, err
+	}
+	return s.d.catalog.offered(p), nil
 }
 
 // Ready implements gateway.Plugins.
-func (s *served) Ready(ctx context.Context, key plugin.Key) (gateway.Peer, error) {
-	in, err := s.supervisor.Ready(ctx, key)
+func (s servedPlugins) Ready(ctx context.Context, key plugin.Key) (gateway.Peer, error) {
+	in, err := s.d.supervisor.Ready(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	u, ok := in.(*unit)
 	if !ok {
-		return nil, fault.New(errdefs.ErrInternal, "internal", "plugin %s has an instance of a strange type", key)
+		return nil, errStrange(key)
 	}
 	return u, nil
+}
+
+func errStrange(key plugin.Key) error {
+	return fault.New(errdefs.ErrInternal, "internal", "plugin %s has an instance of a strange type", key)
 }

@@ -3,79 +3,65 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 
 	"github.com/containerd/errdefs"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
-	"github.com/ocmt/ocmt/orchestrator/fault"
-	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/sandbox"
 )
 
-// Logs implements httpapi.Plugins: the output of the present instance, or of
-// the one before when that is asked for or none runs.
-func (b plugins) Logs(ctx context.Context, tenant, ref string, q v1.LogQuery) (io.ReadCloser, error) {
+// LogLines implements httpapi.Plugins: the output of the present instance, or
+// of the one before when that is asked for or none runs.
+func (b pluginAPI) LogLines(ctx context.Context, tenant, ref string, q v1.LogQuery, send func(v1.LogLine) error) error {
 	p, err := b.d.catalog.get(tenant, ref)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	st, err := b.d.supervisor.Status(p.Key)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	opts := sandbox.LogOptions{Follow: q.Follow, Since: q.Since, Tail: max(q.Tail, 0), JSON: true}
 	if q.Previous || st.Instance == "" {
-		return b.d.previousLog(p.Key, q.Tail)
-	}
-	opts := sandbox.LogOptions{Follow: q.Follow, Since: q.Since, Tail: max(q.Tail, 0)}
-	r, w := io.Pipe()
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		err := b.d.engine.Logs(ctx, st.Instance, opts, w)
-		if errors.Is(err, context.Canceled) || errdefs.IsNotFound(err) {
-			err = nil // the reader left, or the instance did
+		lines, err := b.d.factory.PreviousLines(p.Key, opts)
+		if err != nil {
+			return err
 		}
-		w.CloseWithError(err)
-	}()
-	return &logReader{r, cancel}, nil
-}
-
-// logReader ends the engine's part when the reader is closed.
-type logReader struct {
-	*io.PipeReader
-	cancel context.CancelFunc
-}
-
-func (l *logReader) Close() error {
-	l.cancel()
-	return l.PipeReader.Close()
-}
-
-func (d *Daemon) previousLog(key plugin.Key, tail int) (io.ReadCloser, error) {
-	data, err := os.ReadFile(d.home.PreviousLog(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(errdefs.ErrNotFound, "no_log", "plugin %s has no output of an earlier run", key).
-			WithHint("it did not run yet, or runs for the first time: leave out --previous")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the log of plugin %s: %w", key, err)
-	}
-	return io.NopCloser(bytes.NewReader(lastLines(data, tail))), nil
-}
-
-// lastLines returns the last n lines of data, all for n <= 0.
-func lastLines(data []byte, n int) []byte {
-	if n <= 0 {
-		return data
-	}
-	for i := len(bytes.TrimRight(data, "\n")); n > 0 && i > 0; n-- {
-		if i = bytes.LastIndexByte(data[:i], '\n'); n == 1 {
-			return data[i+1:]
+		for _, line := range lines {
+			if err := send(v1.LogLine{Time: line.Time, Stream: line.Stream, Line: line.Line}); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	return data
+	out := lineSender{send: send}
+	err = b.d.engine.Logs(ctx, st.Instance, opts, &out)
+	if out.err != nil {
+		return out.err
+	}
+	if errors.Is(err, context.Canceled) || errdefs.IsNotFound(err) {
+		return nil // the reader left, or the instance did
+	}
+	return err
+}
+
+// lineSender passes on what an engine writes: one line in JSON a time.
+type lineSender struct {
+	send func(v1.LogLine) error
+	err  error // of send
+}
+
+// Write implements io.Writer.
+func (s *lineSender) Write(data []byte) (int, error) {
+	var line v1.LogLine
+	if err := json.Unmarshal(bytes.TrimSpace(data), &line); err != nil {
+		return 0, fmt.Errorf("cannot read a line of a log: %w", err)
+	}
+	if s.err = s.send(line); s.err != nil {
+		return 0, s.err
+	}
+	return len(data), nil
 }

@@ -14,10 +14,10 @@ import (
 const readyTimeout = 60 * time.Second
 
 // plugins answers the API's questions about plugins.
-type plugins struct{ d *Daemon }
+type pluginAPI struct{ d *Daemon }
 
 // List implements httpapi.Plugins.
-func (b plugins) List(_ context.Context, tenant string) ([]v1.Plugin, error) {
+func (b pluginAPI) List(_ context.Context, tenant string) ([]v1.Plugin, error) {
 	list := []v1.Plugin{}
 	for _, p := range b.d.catalog.list(tenant) {
 		list = append(list, b.d.describe(p))
@@ -26,7 +26,7 @@ func (b plugins) List(_ context.Context, tenant string) ([]v1.Plugin, error) {
 }
 
 // Get implements httpapi.Plugins.
-func (b plugins) Get(_ context.Context, tenant, ref string) (v1.PluginDetail, error) {
+func (b pluginAPI) Get(_ context.Context, tenant, ref string) (v1.PluginDetail, error) {
 	p, err := b.d.catalog.get(tenant, ref)
 	if err != nil {
 		return v1.PluginDetail{}, err
@@ -36,8 +36,9 @@ func (b plugins) Get(_ context.Context, tenant, ref string) (v1.PluginDetail, er
 
 // Enable implements httpapi.Plugins: it switches the plugin on in config.json
 // and waits until it serves, or says why it does not.
-func (b plugins) Enable(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
-	return b.change(ctx, tenant, ref, func(ctx context.Context, key plugin.Key) error {
+func (b pluginAPI) Enable(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	return b.change(ctx, "enable", tenant, ref, func(ctx context.Context, key plugin.Key) error {
+		b.d.hooks.Reset(key)
 		if err := b.d.setEnabled(ctx, key, true); err != nil {
 			return err
 		}
@@ -48,8 +49,8 @@ func (b plugins) Enable(ctx context.Context, tenant, ref string) (v1.Plugin, err
 
 // Disable implements httpapi.Plugins: it returns when nothing of the plugin
 // runs any more.
-func (b plugins) Disable(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
-	return b.change(ctx, tenant, ref, func(ctx context.Context, key plugin.Key) error {
+func (b pluginAPI) Disable(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	return b.change(ctx, "disable", tenant, ref, func(ctx context.Context, key plugin.Key) error {
 		if err := b.d.setEnabled(ctx, key, false); err != nil {
 			return err
 		}
@@ -58,18 +59,22 @@ func (b plugins) Disable(ctx context.Context, tenant, ref string) (v1.Plugin, er
 }
 
 // Restart implements httpapi.Plugins.
-func (b plugins) Restart(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
-	return b.change(ctx, tenant, ref, b.d.supervisor.Restart)
+func (b pluginAPI) Restart(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	return b.change(ctx, "restart", tenant, ref, func(ctx context.Context, key plugin.Key) error {
+		b.d.hooks.Reset(key)
+		return b.d.supervisor.Restart(ctx, key)
+	})
 }
 
-func (b plugins) change(ctx context.Context, tenant, ref string, do func(context.Context, plugin.Key) error) (v1.Plugin, error) {
+func (b pluginAPI) change(ctx context.Context, action, tenant, ref string, do func(context.Context, plugin.Key) error) (v1.Plugin, error) {
 	p, err := b.d.catalog.get(tenant, ref)
 	if err != nil {
 		return v1.Plugin{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if err := do(ctx, p.Key); err != nil {
+	err = b.d.audited(ctx, p.Key, "plugin."+action, "", func() error { return do(ctx, p.Key) })
+	if err != nil {
 		return v1.Plugin{}, err
 	}
 	return b.d.describe(p), nil
@@ -86,13 +91,14 @@ func (d *Daemon) setEnabled(ctx context.Context, key plugin.Key, on bool) error 
 
 // Verify implements httpapi.Plugins. A payload that is not what was installed
 // quarantines the plugin.
-func (b plugins) Verify(ctx context.Context, tenant, ref string) (v1.Verification, error) {
+func (b pluginAPI) Verify(ctx context.Context, tenant, ref string) (v1.Verification, error) {
 	p, err := b.d.catalog.get(tenant, ref)
 	if err != nil {
 		return v1.Verification{}, err
 	}
 	start := time.Now()
-	if err := b.d.verify(ctx, p); err != nil {
+	err = b.d.audited(ctx, p.Key, "plugin.verify", p.Payload.Digest, func() error { return b.d.verify(ctx, p) })
+	if err != nil {
 		return v1.Verification{}, err
 	}
 	took := time.Since(start)

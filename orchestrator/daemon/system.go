@@ -19,12 +19,12 @@ func (b system) Version(context.Context) v1.Version {
 // Status implements httpapi.System. It asks no engine and no plugin, so that
 // it answers whatever they do.
 func (b system) Status(ctx context.Context, tenant string) (v1.Status, error) {
-	list, err := plugins(b).List(ctx, tenant)
+	list, err := pluginAPI(b).List(ctx, tenant)
 	return v1.Status{
 		Version: b.Version(ctx), PID: os.Getpid(), StartedAt: b.d.started,
 		Home: b.d.home.Dir(), HomeID: b.d.store.HomeID(),
 		Engine: v1.Engine{Name: b.d.info.Name, Version: b.d.info.Version, Runtime: b.d.runtime()},
-		Image:  b.d.image, Plugins: list,
+		Image:  b.d.image, Plugins: list, Pending: b.d.permissionRequests(tenant),
 		Notes: append(b.d.catalog.broken(), b.d.info.Warnings...),
 	}, err
 }

@@ -49,8 +49,8 @@ const noticePause = 5 * time.Millisecond
 
 // Plugins is what the gateway needs to know of the installed plugins.
 type Plugins interface {
-	// Surface returns what was recorded when the plugin was installed, or
-	// NotFound.
+	// Surface returns the plugin with what of its registrations may be
+	// called, or NotFound.
 	Surface(key plugin.Key) (plugin.Installed, error)
 	// Ready returns the peer of the plugin's serving generation and may wait
 	// for one to start, no longer than ctx. A plugin that will not serve soon
@@ -149,6 +149,18 @@ func (g *Gateway) Call(ctx context.Context, req Request) (json.RawMessage, error
 		return nil, orEnded(ctx, req, started, err)
 	}
 	return g.checkResult(req, result)
+}
+
+// Check reports why a call would be refused before the plugin gets it: there
+// is no such tool, or the parameters do not fit its schema. Errors are those
+// of [Gateway.Call].
+func (g *Gateway) Check(key plugin.Key, tool string, params json.RawMessage) error {
+	compiled, err := g.findTool(key, tool)
+	if err != nil {
+		return err
+	}
+	_, err = g.checkParams(compiled, Request{Key: key, Tool: tool, Params: params})
+	return err
 }
 
 // deliver sends the call to the serving generation. One that is dying takes no

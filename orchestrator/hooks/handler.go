@@ -150,7 +150,7 @@ func HandlersOf(installed plugin.Installed, rights func(event string) []plugin.H
 		if err != nil {
 			continue
 		}
-		h.Key, h.Index, h.InstalledAt = installed.Key, i, installed.InstalledAt
+		h.Key, h.Index, h.InstalledAt = installed.Key, i, installed.FirstInstalled()
 		h.Rights = rights(h.Event.Name)
 		handlers = append(handlers, h)
 	}

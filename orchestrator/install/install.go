@@ -30,6 +30,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/install/seal"
 	"github.com/ocmt/ocmt/orchestrator/install/verify"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
 )
 
 // Fetcher gets the files; [fetch.Fetcher] says what each method promises.
@@ -49,7 +50,8 @@ type Checker interface {
 // and durable when they return.
 type Records interface {
 	List(ctx context.Context) ([]plugin.Installed, error)
-	Put(ctx context.Context, installed plugin.Installed) error // inserts or replaces by key
+	// Put inserts or replaces by key, together with what was consented to.
+	Put(ctx context.Context, installed plugin.Installed, consent Consent) error
 	Delete(ctx context.Context, key plugin.Key) error
 }
 
@@ -79,6 +81,17 @@ type Request struct {
 	Link      bool           // of a path: note that its files are sent again at every restart
 	Replace   bool           // the same plugin may be there already: update or reinstall
 	Progress  func(Progress) // may be nil; called from several goroutines, never at once
+	// Review decides on a candidate that was fetched, sealed and loaded once:
+	// what it may do once it is installed. An error undoes the install. It
+	// may wait for a person.
+	Review func(ctx context.Context, candidate plugin.Installed) (Consent, error)
+}
+
+// Consent is what was agreed to about a candidate.
+type Consent struct {
+	Grants []policy.Grant // in addition to those that are in force
+	Digest string         // of what was shown
+	Actor  string         // who agreed
 }
 
 // The steps of an install, in order.
@@ -87,6 +100,7 @@ const (
 	StepDescribe = "describe"
 	StepSeal     = "seal"
 	StepCheck    = "check"
+	StepReview   = "review"
 	StepRecord   = "record"
 )
 
@@ -156,7 +170,6 @@ func (in *Installer) Install(ctx context.Context, req Request) (plugin.Installed
 	if err != nil {
 		return plugin.Installed{}, err
 	}
-	report(StepRecord)("recording "+key.ID, 0, 0)
 	installed := plugin.Installed{
 		Key: key, Descriptor: described, Source: req.Source, Spec: req.Spec, Integrity: fetched.Integrity,
 		Payload: payload, Surface: surface, InstalledAt: time.Now().UTC(),
@@ -165,7 +178,21 @@ func (in *Installer) Install(ctx context.Context, req Request) (plugin.Installed
 	if req.Pin && req.Source == plugin.SourceNPM {
 		installed.Spec = described.Name + "@" + described.Version
 	}
-	if err := in.Records.Put(ctx, installed); err != nil {
+	if before, err := in.find(ctx, key); err == nil {
+		installed.FirstInstalledAt = before.FirstInstalled()
+	}
+	return in.record(ctx, req, installed, report)
+}
+
+// record puts what was agreed to on record, the one step that counts.
+func (in *Installer) record(ctx context.Context, req Request, installed plugin.Installed, report func(step string) fetch.Report) (plugin.Installed, error) {
+	report(StepReview)("reviewing what "+installed.Key.ID+" may do", 0, 0)
+	consent, err := req.Review(ctx, installed)
+	if err != nil {
+		return plugin.Installed{}, err
+	}
+	report(StepRecord)("recording "+installed.Key.ID, 0, 0)
+	if err := in.Records.Put(ctx, installed, consent); err != nil {
 		return plugin.Installed{}, fmt.Errorf("cannot record the plugin: %w", err)
 	}
 	return installed, nil
@@ -211,13 +238,15 @@ func describe(f fetch.Fetched) (plugin.Descriptor, error) {
 		return plugin.Descriptor{}, fmt.Errorf("cannot read the package: %w", err)
 	}
 	defer tree.Close()
-	var files [2][]byte
-	for i, name := range []string{plugin.PackageFile, plugin.ManifestFile} {
-		if files[i], err = verify.ReadFile(tree, path.Join(f.Root, name), plugin.MaxDescriptionFile); err != nil {
+	var files plugin.Files
+	for name, into := range map[string]*[]byte{
+		plugin.PackageFile: &files.Package, plugin.ManifestFile: &files.Manifest, plugin.PermissionsFile: &files.Permissions,
+	} {
+		if *into, err = verify.ReadFile(tree, path.Join(f.Root, name), plugin.MaxDescriptionFile); err != nil {
 			return plugin.Descriptor{}, fmt.Errorf("cannot read %s: %w", name, err)
 		}
 	}
-	d, err := plugin.Describe(files[0], files[1], f.Root, func(name string) bool {
+	d, err := plugin.Describe(files, f.Root, func(name string) bool {
 		info, err := tree.Stat(name)
 		return err == nil && info.Mode().IsRegular()
 	})

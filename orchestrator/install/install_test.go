@@ -119,12 +119,22 @@ func (r *records) change(place string, change func(map[string]plugin.Installed))
 	return errors.Join(err, r.reach("after "+place))
 }
 
-func (r *records) Put(_ context.Context, i plugin.Installed) error {
+func (r *records) Put(_ context.Context, i plugin.Installed, consent Consent) error {
+	if consent.Digest != agreed {
+		return fmt.Errorf("it was recorded with the consent %q", consent.Digest)
+	}
 	return r.change("put", func(all map[string]plugin.Installed) { all[i.Key.String()] = i })
 }
 
 func (r *records) Delete(_ context.Context, k plugin.Key) error {
 	return r.change("delete", func(all map[string]plugin.Installed) { delete(all, k.String()) })
+}
+
+// agreed is the digest of the review that agree agrees to.
+const agreed = "sha256:review"
+
+func agree(context.Context, plugin.Installed) (Consent, error) {
+	return Consent{Digest: agreed, Actor: "uid:0"}, nil
 }
 
 type fileset map[string]string
@@ -187,7 +197,7 @@ func empty(t *testing.T, store string) {
 }
 
 func upload(files fileset) Request {
-	return Request{Tenant: "default", Source: plugin.SourcePath, Spec: "./dir", Upload: bytes.NewReader(files.tar())}
+	return Request{Tenant: "default", Source: plugin.SourcePath, Spec: "./dir", Upload: bytes.NewReader(files.tar()), Review: agree}
 }
 
 // snapshot lists everything below home with its content.
@@ -279,7 +289,7 @@ func TestInstallFromNPM(t *testing.T) {
 	ctx, b := context.Background(), newBench(t)
 	b.uploads.npm["plug"] = pkg("plug", "9.9.9")
 	b.uploads.npm["liar"] = pkg("other", "9.9.9")
-	req := Request{Tenant: "default", Source: plugin.SourceNPM, Spec: "npm:plug@latest", Confirmed: true}
+	req := Request{Tenant: "default", Source: plugin.SourceNPM, Spec: "npm:plug@latest", Confirmed: true, Review: agree}
 	got, err := b.Install(ctx, req)
 	if err != nil || got.Integrity != "sha512-x" || got.Spec != "npm:plug@latest" || got.Descriptor.Version != "9.9.9" {
 		t.Fatalf("installed %+v, %v", got, err)
@@ -295,7 +305,7 @@ func TestInstallFromNPM(t *testing.T) {
 
 func TestInstallRefuses(t *testing.T) {
 	npm := func(spec string) Request {
-		return Request{Tenant: "default", Source: plugin.SourceNPM, Spec: spec, Confirmed: true}
+		return Request{Tenant: "default", Source: plugin.SourceNPM, Spec: spec, Confirmed: true, Review: agree}
 	}
 	with := func(r Request, change func(*Request)) Request {
 		change(&r)

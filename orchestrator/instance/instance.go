@@ -188,7 +188,7 @@ func (in *Instance) Stop(ctx context.Context, grace time.Duration) error {
 	asked, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var stopped wire.Stopped
-	if err := in.request(asked, subject.Stop, &wire.Stop{Reason: "asked"}, &stopped); err == nil {
+	if err := in.request(asked, subject.Stop, &wire.Stop{Reason: "asked", GraceMillis: grace.Milliseconds()}, &stopped); err == nil {
 		select {
 		case <-in.done:
 			return nil

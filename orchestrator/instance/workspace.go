@@ -112,7 +112,7 @@ func checkPlace(path string, h home.Home) error {
 			return refusedWorkspace("%s cannot be granted: %s belongs to the system", path, tree).WithHint(narrower)
 		}
 	}
-	if within(path, h.Dir()) || within(h.Dir(), path) {
+	if (within(path, h.Dir()) || within(h.Dir(), path)) && !isAgentWorkspace(path, h) {
 		return refusedWorkspace("%s cannot be granted: the home of ocmt, %s, is in one place with it", path, h.Dir()).WithHint(narrower)
 	}
 	for _, place := range slices.Concat(sharedPlaces, homeDirectories()) {
@@ -124,6 +124,15 @@ func checkPlace(path string, h home.Home) error {
 		return refusedWorkspace("%s cannot be granted: a whole home directory is too wide", path).WithHint(narrower)
 	}
 	return nil
+}
+
+// isAgentWorkspace says that path is, or lies in, a workspace of an agent:
+// OpenClaw keeps them in the home that ocmt shares with it, as "workspace" and
+// "workspace-<agent>".
+func isAgentWorkspace(path string, h home.Home) bool {
+	rest, ok := strings.CutPrefix(path, h.Dir()+"/")
+	name, _, _ := strings.Cut(rest, "/")
+	return ok && (name == "workspace" || strings.HasPrefix(name, "workspace-"))
 }
 
 // within says that path is root or below it.

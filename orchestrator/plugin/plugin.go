@@ -98,4 +98,16 @@ type Installed struct {
 	Payload     Payload   `json:"payload"`
 	Surface     Surface   `json:"surface"`
 	InstalledAt time.Time `json:"installedAt"`
+	// FirstInstalledAt is when a version of it was first installed: updates
+	// keep its place among the other plugins.
+	FirstInstalledAt time.Time `json:"firstInstalledAt,omitzero"`
+}
+
+// FirstInstalled is FirstInstalledAt, or InstalledAt of what was never
+// updated.
+func (i Installed) FirstInstalled() time.Time {
+	if i.FirstInstalledAt.IsZero() {
+		return i.InstalledAt
+	}
+	return i.FirstInstalledAt
 }

@@ -35,6 +35,20 @@ func Asked(d plugin.Descriptor, s plugin.Surface, limits Limits) []Ask {
 	return normalAsks(append(asks, beyond(wishes, asks)...))
 }
 
+// Tried returns the ask for a destination that a running plugin tried to
+// reach. InvalidArgument for what cannot be granted, such as an address.
+func Tried(host string, port uint16) (Ask, error) {
+	rule, err := readRule(host+":"+strconv.Itoa(int(port)), "")
+	if err != nil {
+		return Ask{}, err
+	}
+	a := Ask{Kind: Network, Target: rule.target(), Origin: OriginRuntime, Class: Sensitive, Reason: "It tried to."}
+	if needsAddresses(rule.Host) {
+		a.Class = NeedsDetail
+	}
+	return a, nil
+}
+
 // manifestAsks returns what permissions ask for.
 func manifestAsks(p plugin.Permissions, origin string, limits Limits) []Ask {
 	var asks []Ask

@@ -51,6 +51,28 @@ func ParseGrant(kind, target, value string) (Grant, error) {
 	return g, nil
 }
 
+// CanonicalTarget returns the target of a grant as it is kept, from what a
+// person typed: enough to find the grant by. InvalidArgument if there can be
+// no such grant.
+func CanonicalTarget(kind Kind, target string) (string, error) {
+	g := Grant{Kind: kind, Target: target}
+	switch kind {
+	case Network: // its value may be needed to grant it, and not to name it
+		rule, err := readRule(target, "")
+		if err != nil {
+			return "", err
+		}
+		return rule.target(), nil
+	case Resource:
+		if target != Memory && target != CPUs && target != PIDs {
+			return "", refuse(g, "is no resource", "the resources are memory, cpus and pids")
+		}
+		return target, nil
+	}
+	g, err := ParseGrant(string(kind), target, "")
+	return g.Target, err
+}
+
 func refuse(g Grant, problem, hint string) error {
 	return fault.New(errdefs.ErrInvalidArgument, "invalid_grant", "cannot grant %s %q: it %s",
 		g.Kind, plugin.Printable(g.Target+" "+g.Value, 200), problem).WithHint("%s", hint)
@@ -113,18 +135,19 @@ func CheckWorkspace(dir string, reserved ...string) error {
 	if dir == "/" || dir == "/tmp" || dir == "/var" {
 		return refuse(g, "belongs to the system", "grant a directory below it")
 	}
-	if slices.ContainsFunc(system, func(s string) bool { return withinDir(dir, s) }) {
+	if slices.ContainsFunc(system, func(s string) bool { return Within(dir, s) }) {
 		return refuse(g, "belongs to the system", "grant a directory that holds only what the plugin works on")
 	}
 	for _, r := range reserved {
-		if withinDir(dir, r) || withinDir(r, dir) {
+		if Within(dir, r) || Within(r, dir) {
 			return refuse(g, "overlaps with "+r+", which no plugin may see", "grant a directory that holds only what the plugin works on")
 		}
 	}
 	return nil
 }
 
-func withinDir(p, dir string) bool {
+// Within reports whether a clean path is dir or lies below it.
+func Within(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }
 

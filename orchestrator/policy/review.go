@@ -150,7 +150,7 @@ func Pending(key plugin.Key, asks []Ask, granted []Grant, denied map[string]bool
 			continue
 		}
 		a = widen(a, granted)
-		out = append(out, Request{Ask: a, ID: id, Command: command(key, a)})
+		out = append(out, Request{Ask: a, ID: id, Command: Command(key, a)})
 	}
 	return out
 }
@@ -163,9 +163,9 @@ func requestID(key plugin.Key, a Ask) string {
 	return "req_" + hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// command is what grants the ask: ocmt plugins grant ID KIND TARGET [VALUE],
-// with the value first of a workspace.
-func command(key plugin.Key, a Ask) string {
+// Command is what grants the ask: ocmt plugins grant ID KIND TARGET [VALUE],
+// with the value first of a workspace. A word in capitals is to be filled in.
+func Command(key plugin.Key, a Ask) string {
 	words := []string{"ocmt", "plugins", "grant", key.ID, string(a.Kind), quote(a.Target)}
 	switch {
 	case a.Kind == Workspace && a.Target == "":

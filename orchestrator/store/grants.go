@@ -147,21 +147,23 @@ func (s *Store) PutDenial(ctx context.Context, key plugin.Key, request, actor st
 	})
 }
 
-// Denials returns the ids of the requests of a plugin that were refused.
-func (s *Store) Denials(ctx context.Context, key plugin.Key) (map[string]bool, error) {
-	list, err := queryAll(ctx, s.read, func(rows *sql.Rows, id *string) error { return rows.Scan(id) },
-		`SELECT request FROM denials WHERE tenant = ? AND id = ?`, key.Tenant, key.ID)
-	denied := make(map[string]bool, len(list))
-	for _, id := range list {
-		denied[id] = true
+// AllDenials returns the ids of the requests that were refused, of all plugins
+// of all tenants.
+func (s *Store) AllDenials(ctx context.Context) (map[plugin.Key]map[string]bool, error) {
+	type row struct {
+		key     plugin.Key
+		request string
+	}
+	list, err := queryAll(ctx, s.read, func(rows *sql.Rows, r *row) error { return rows.Scan(&r.key.Tenant, &r.key.ID, &r.request) },
+		`SELECT tenant, id, request FROM denials`)
+	denied := map[plugin.Key]map[string]bool{}
+	for _, r := range list {
+		if denied[r.key] == nil {
+			denied[r.key] = map[string]bool{}
+		}
+		denied[r.key][r.request] = true
 	}
 	return denied, err
-}
-
-// DeleteDenial forgets that a request was refused, if it was.
-func (s *Store) DeleteDenial(ctx context.Context, key plugin.Key, request string) error {
-	_, err := s.write.ExecContext(ctx, `DELETE FROM denials WHERE tenant = ? AND id = ? AND request = ?`, key.Tenant, key.ID, request)
-	return classify(err, "forget a refusal to "+key.String())
 }
 
 // transact runs do in one transaction. doing completes "cannot ...".

@@ -124,13 +124,12 @@ func TestDenials(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.DeleteDenial(ctx, a, "req_2"); err != nil {
+	if err := s.PutDenial(ctx, b, "req_1", "uid:7", grantedAt); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[plugin.Key]map[string]bool{a: {"req_1": true}, b: {}} {
-		if got, err := s.Denials(ctx, key); err != nil || !cmp.Equal(want, got) {
-			t.Errorf("Denials(%s) = %v, %v, want %v", key, got, err, want)
-		}
+	want := map[plugin.Key]map[string]bool{a: {"req_1": true, "req_2": true}, b: {"req_1": true}}
+	if got, err := s.AllDenials(ctx); err != nil || !cmp.Equal(want, got) {
+		t.Errorf("AllDenials() = %v, %v, want %v", got, err, want)
 	}
 	if err := s.PutDenial(ctx, plugin.Key{Tenant: "alpha", ID: "none"}, "req_1", "uid:7", grantedAt); !errdefs.IsNotFound(err) {
 		t.Errorf("a denial of a plugin that is not there: %v, want NotFound", err)
@@ -139,7 +138,7 @@ func TestDenials(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, s, installed("alpha", "echo", "sha256:aa"))
-	if got, err := s.Denials(ctx, a); err != nil || len(got) != 0 {
+	if got, err := s.AllDenials(ctx); err != nil || len(got[a]) != 0 || len(got[b]) != 1 {
 		t.Errorf("after an uninstall: %v, %v", got, err)
 	}
 }

@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/audit"
+	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/hooks"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
+)
+
+// Kinds of approvals.
+const (
+	approvalCall       = "call"
+	approvalPermission = "permission"
+)
+
+// ask has a person decide what a hook asks.
+func (d *Daemon) ask(ctx context.Context, a hooks.Approval) (string, error) {
+	question := approvalOf(a)
+	decision, actor, err := d.approvals.Ask(ctx, question, a.Timeout)
+	rec := audit.Record{
+		Tenant: a.Tenant, Plugin: a.Key.ID, Actor: actor, Action: "approval.call", Target: question.Target, Outcome: decision,
+		Params: d.audit.HMAC(a.Tenant, a.Params),
+	}
+	if rerr := d.note(ctx, rec); rerr != nil {
+		return "", errors.Join(err, rerr)
+	}
+	return decision, err
+}
+
+func approvalOf(a hooks.Approval) v1.Approval {
+	context := v1.CallContext(a.Context)
+	return v1.Approval{
+		Tenant: a.Tenant, Kind: approvalCall, Plugin: a.Key.ID, Title: a.Title, Description: a.Description,
+		Severity: a.Severity, Decisions: a.Allowed, Target: targetOf(a), Params: a.Params, Context: &context,
+	}
+}
+
+func targetOf(a hooks.Approval) string {
+	if a.Owner == "" {
+		return a.Tool
+	}
+	return a.Owner + "/" + a.Tool
+}
+
+// approvalAPI implements httpapi.Approvals: what hooks asked and what plugins
+// ask for.
+type approvalAPI struct{ d *Daemon }
+
+func (b approvalAPI) Approvals(_ context.Context, tenant string) ([]v1.Approval, error) {
+	return append(b.d.approvals.List(tenant), b.d.permissionRequests(tenant)...), nil
+}
+
+// permissionRequests returns what plugins ask for and nobody has decided.
+func (d *Daemon) permissionRequests(tenant string) []v1.Approval {
+	list := []v1.Approval{}
+	for _, p := range d.catalog.list(tenant) {
+		for _, r := range d.authority.Requests(p.Key) {
+			list = append(list, requestApproval(p.Key, r))
+		}
+	}
+	return list
+}
+
+func requestApproval(key plugin.Key, r policy.Request) v1.Approval {
+	return v1.Approval{
+		ID: r.ID, Tenant: key.Tenant, Kind: approvalPermission, Plugin: key.ID,
+		Title: r.Explain(), Description: strings.TrimSpace(r.Reason + " To grant it: " + r.Command),
+		Target: strings.TrimSpace(string(r.Kind) + " " + r.Target + " " + r.Value), Decisions: decisionsOn(r),
+	}
+}
+
+// decisionsOn says what a request can be resolved with: one that lacks a
+// detail must be granted by name.
+func decisionsOn(r policy.Request) []string {
+	if r.Class == policy.NeedsDetail {
+		return []string{v1.Deny}
+	}
+	return []string{v1.AllowOnce, v1.AllowAlways, v1.Deny}
+}
+
+func (b approvalAPI) Resolve(ctx context.Context, tenant, id, decision string) (v1.Approval, error) {
+	for _, p := range b.d.catalog.list(tenant) {
+		if r, ok := b.d.authority.Request(p.Key, id); ok {
+			return b.resolveRequest(ctx, p, r, decision)
+		}
+	}
+	return b.d.approvals.Resolve(tenant, id, decision, actorOf(ctx))
+}
+
+// resolveRequest grants what a plugin asks for, or turns it down. That is the
+// operator's alone.
+func (b approvalAPI) resolveRequest(ctx context.Context, p plugin.Installed, r policy.Request, decision string) (v1.Approval, error) {
+	if httpapi.CallerOf(ctx).Access != httpapi.AccessAdmin {
+		return v1.Approval{}, fault.New(errdefs.ErrPermissionDenied, "permission_denied", "only the operator grants permissions to plugins").
+			WithHint("run as the operator: %s", r.Command)
+	}
+	out := requestApproval(p.Key, r)
+	out.Decision, out.Actor = decision, actorOf(ctx)
+	if decision == v1.Deny {
+		err := b.d.audited(ctx, p.Key, "permission.deny", out.Target, func() error { return b.d.authority.Deny(ctx, p.Key, r.ID, actorOf(ctx)) })
+		if err == nil {
+			b.d.tellPermission(p.Key, "denied", permissionOfRequest(r))
+		}
+		return out, err
+	}
+	if r.Class == policy.NeedsDetail {
+		return v1.Approval{}, fault.New(errdefs.ErrFailedPrecondition, "needs_detail", "this request cannot be approved as it is: %s", r.Explain()).
+			WithHint("grant it by name: %s", r.Command)
+	}
+	g := policy.Grant{
+		Kind: r.Kind, Target: r.Target, Value: r.Value, Origin: policy.OriginApproval, Actor: actorOf(ctx), At: time.Now().UTC(),
+	}
+	_, err := b.d.grant(ctx, p, g)
+	return out, err
+}

@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/install"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
+)
+
+// reviewer returns what decides about a candidate: the answer that came with
+// the request, or the person who is shown the review. Where nothing sensitive
+// is asked for there is nothing to decide.
+func (d *Daemon) reviewer(req httpapi.Install) func(context.Context, plugin.Installed) (install.Consent, error) {
+	return func(ctx context.Context, p plugin.Installed) (install.Consent, error) {
+		review := policy.NewReview(policy.Candidate{
+			Descriptor: p.Descriptor, Surface: p.Surface, Payload: p.Payload.Digest,
+			Granted: d.authority.Grants(p.Key), Limits: d.limits,
+		}, time.Now())
+		accept := req.Accept
+		switch {
+		case accept != "":
+		case req.Review == nil || !sensitive(review):
+			accept = v1.AcceptBasic
+		default:
+			var err error
+			if accept, err = req.Review(ctx, reviewOf(p, review)); err != nil {
+				return install.Consent{}, err
+			}
+		}
+		if accept != v1.AcceptAll && accept != v1.AcceptBasic {
+			return install.Consent{}, fault.New(errdefs.ErrPermissionDenied, "review_refused", "nobody agreed to what %s may do; nothing was installed", p.Key.ID).
+				WithHint("install it again and answer the review, or give --accept-permissions")
+		}
+		actor := actorOf(ctx)
+		return install.Consent{Grants: review.Grants(accept, actor, time.Now().UTC()), Digest: review.Digest, Actor: actor}, nil
+	}
+}
+
+func sensitive(r policy.Review) bool {
+	for _, item := range r.Items {
+		if item.Class != policy.Basic {
+			return true
+		}
+	}
+	return false
+}
+
+// reviewOf is the review as a person is shown it. What its answer cannot
+// decide is listed with the rest: it becomes a request.
+func reviewOf(p plugin.Installed, r policy.Review) v1.Review {
+	out := v1.Review{
+		Digest: r.Digest, Plugin: p.Key.ID, Name: p.Descriptor.Name, Version: p.Descriptor.Version, Update: r.Update,
+		Permissions: make([]v1.Permission, 0, len(r.Items)+len(r.Later)),
+	}
+	for _, item := range r.Items {
+		out.Permissions = append(out.Permissions, permissionOfAsk(item))
+	}
+	for _, item := range r.Later {
+		later := permissionOfAsk(item)
+		later.Command = policy.Command(p.Key, item)
+		out.Permissions = append(out.Permissions, later)
+	}
+	for _, diag := range p.Surface.Diagnostics {
+		out.Diagnostics = append(out.Diagnostics, v1.Diagnostic(diag))
+	}
+	return out
+}
