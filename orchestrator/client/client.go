@@ -1,6 +1,11 @@
 // Package client talks to the daemon's API over its unix socket. Its errors
 // are those of the daemon, with their class, code and hint; a daemon that is
-// not there is Unavailable.
+// not there, or breaks off, is Unavailable. A call whose ctx ends is cancelled
+// in the daemon too. Package gen holds the requests, generated from the OpenAPI
+// document.
+//
+// Where a method takes a tenant for a list, "" is all tenants; ref is a
+// plugin's id or its package name.
 package client
 
 import (
@@ -20,8 +25,12 @@ import (
 	"github.com/containerd/errdefs"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/client/gen"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 )
+
+// origin stands for the daemon in URLs; the socket is what counts.
+const origin = "http://ocmt"
 
 // maxErrorBody bounds the answer that is read as an error, bytes.
 const maxErrorBody = 1 << 20
@@ -51,56 +60,41 @@ func New(socket string) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-func (c *Client) get(ctx context.Context, path string, query url.Values, out any) error {
-	return c.exchange(ctx, http.MethodGet, path, query, nil, out)
-}
-
-func (c *Client) post(ctx context.Context, path string, in, out any) error {
-	return c.exchange(ctx, http.MethodPost, path, nil, in, out)
-}
-
-// exchange sends in, if it is not nil, and reads the JSON answer into out, if
-// that is not nil.
-func (c *Client) exchange(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	response, err := c.send(ctx, method, path, query, in)
+// do sends a request and reads its answer.
+func do[T any](ctx context.Context, c *Client, r gen.Request[T]) (T, error) {
+	var out T
+	response, err := send(ctx, c, r)
 	if err != nil {
-		return err
+		return out, err
 	}
 	defer response.Body.Close()
-	if out == nil {
-		return nil
+	if _, none := any(out).(gen.None); none {
+		return out, nil
 	}
-	if err := json.NewDecoder(response.Body).Decode(out); err != nil {
-		return fmt.Errorf("cannot read the daemon's answer: %w", ended(ctx, err))
+	if err := json.NewDecoder(response.Body).Decode(&out); err != nil {
+		return out, fmt.Errorf("cannot read the daemon's answer: %w", ended(ctx, err))
 	}
-	return nil
+	return out, nil
 }
 
 // send sends a request and returns a response that is a success.
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
-	var body io.Reader
-	contentType := ""
-	switch in := in.(type) {
-	case nil:
-	case io.Reader:
-		body, contentType = in, "application/octet-stream"
-	default:
-		var text bytes.Buffer
-		encoder := json.NewEncoder(&text)
-		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode(in); err != nil {
-			return nil, fault.New(errdefs.ErrInvalidArgument, "invalid_argument", "cannot write the request: %w", err)
-		}
-		body, contentType = &text, "application/json"
+func send[T any](ctx context.Context, c *Client, r gen.Request[T]) (*http.Response, error) {
+	if err := checkNames(r.Path); err != nil {
+		return nil, err
 	}
-	target := "http://ocmt" + path
-	if len(query) > 0 {
-		target += "?" + query.Encode()
-	}
-	request, err := http.NewRequestWithContext(ctx, method, target, body)
+	body, contentType, err := encode(r.Body)
 	if err != nil {
-		return nil, fmt.Errorf("cannot write the request: %w", err)
+		return nil, err
 	}
+	target := origin + r.Path
+	if len(r.Query) > 0 {
+		target += "?" + r.Query.Encode()
+	}
+	request, err := http.NewRequestWithContext(ctx, r.Method, target, body)
+	if err != nil {
+		return nil, fault.New(errdefs.ErrInvalidArgument, "invalid_argument", "cannot write the request: %w", err)
+	}
+	request.Header = r.Header
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
 	}
@@ -108,11 +102,36 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
-	if response.StatusCode >= 300 {
+	if response.StatusCode >= http.StatusMultipleChoices {
 		defer response.Body.Close()
 		return nil, readError(response)
 	}
 	return response, nil
+}
+
+// checkNames refuses a path that an empty name has left a hole in.
+func checkNames(path string) error {
+	if strings.Contains(path, "//") || strings.HasSuffix(path, "/") {
+		return fault.New(errdefs.ErrInvalidArgument, "empty_name", "a name is empty")
+	}
+	return nil
+}
+
+// encode returns what is sent as a body, and its type.
+func encode(body any) (io.Reader, string, error) {
+	switch body := body.(type) {
+	case nil:
+		return nil, "", nil
+	case io.Reader:
+		return io.NopCloser(body), "application/octet-stream", nil
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(body); err != nil {
+		return nil, "", fault.New(errdefs.ErrInvalidArgument, "invalid_argument", "cannot write the request: %w", err)
+	}
+	return &text, "application/json", nil
 }
 
 // unreachable says why no answer came.
@@ -154,21 +173,4 @@ func readError(response *http.Response) error {
 		return fault.New(errdefs.ErrUnavailable, "no_daemon", "what answers on the socket is no ocmt daemon (HTTP %s)", response.Status)
 	}
 	return e.Err()
-}
-
-// route builds a path of literal text and names, which stand for "%s". A name
-// is one segment, whatever is in it.
-func route(format string, names ...string) (string, error) {
-	escaped := make([]any, len(names))
-	for i, name := range names {
-		switch name {
-		case "":
-			return "", fault.New(errdefs.ErrInvalidArgument, "empty_name", "a name is empty")
-		case ".", "..": // would be resolved like a directory
-			escaped[i] = strings.ReplaceAll(name, ".", "%2E")
-		default:
-			escaped[i] = url.PathEscape(name)
-		}
-	}
-	return fmt.Sprintf(format, escaped...), nil
 }

@@ -36,7 +36,7 @@ func serve(t *testing.T, handler http.Handler) *client.Client {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- httpapi.Serve(ctx, listener, handler, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- httpapi.Serve(ctx, listener, handler, httpapi.Caller{Access: httpapi.AccessAdmin}, slog.New(slog.DiscardHandler)) }()
 	c := client.New(socket)
 	t.Cleanup(func() {
 		c.Close()
@@ -152,8 +152,8 @@ func TestCall(t *testing.T) {
 	c := demo(t)
 	got, err := c.Call(t.Context(), "default", "demo", "echo", v1.CallRequest{
 		Params: json.RawMessage(`{"q":"<é>"}`), Context: v1.CallContext{AgentID: "main"}, TimeoutMillis: 1500})
-	if want := `{"agent":"main","paramBytes":12,"params":{"q":"\u003cé\u003e"},"timeoutMs":1500}`; string(got) != want && err == nil {
-		t.Errorf("got %s, want %s", got, want)
+	if want := `{"agent":"main","paramBytes":12,"params":{"q":"\u003cé\u003e"},"timeoutMs":1500}`; string(got.Result) != want && err == nil {
+		t.Errorf("got %s, want %s", got.Result, want)
 	}
 	if err != nil {
 		t.Error(err)
@@ -177,11 +177,11 @@ type hangs struct {
 	arrived, ended chan struct{}
 }
 
-func (h hangs) Call(ctx context.Context, _, _, _ string, _ v1.CallRequest) (json.RawMessage, error) {
+func (h hangs) Call(ctx context.Context, _, _, _ string, _ v1.CallRequest, _ httpapi.CallWatch) (v1.CallResult, error) {
 	close(h.arrived)
 	<-ctx.Done()
 	close(h.ended)
-	return nil, ctx.Err()
+	return v1.CallResult{}, ctx.Err()
 }
 
 func TestHangingUpCancelsTheCall(t *testing.T) {
@@ -202,21 +202,21 @@ func TestInstall(t *testing.T) {
 	c, ctx := demo(t), t.Context()
 	var steps []string
 	progress := func(p v1.Progress) { steps = append(steps, p.Stage) }
-	got, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "new", Source: "npm", Confirmed: true}, progress)
+	got, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "new", Source: "npm", Confirmed: true}, progress, nil)
 	if err != nil || got.ID != "new" || !slices.Equal(steps, []string{"fetch", "load check"}) {
 		t.Errorf("got %+v, %v, steps %v", got, err, steps)
 	}
-	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "missing", Source: "npm", Confirmed: true}, nil); !errdefs.IsNotFound(err) {
+	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "missing", Source: "npm", Confirmed: true}, nil, nil); !errdefs.IsNotFound(err) {
 		t.Errorf("missing: %v", err)
 	}
-	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "broken", Source: "npm", Confirmed: true}, nil); !errors.Is(fault.Of(err).Class(), fault.ErrPlugin) {
+	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "broken", Source: "npm", Confirmed: true}, nil, nil); !errors.Is(fault.Of(err).Class(), fault.ErrPlugin) {
 		t.Errorf("broken: %v", err)
 	}
-	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "new", Source: "npm"}, nil); !errdefs.IsPermissionDenied(err) {
+	if _, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "new", Source: "npm"}, nil, nil); !errdefs.IsPermissionDenied(err) {
 		t.Errorf("not confirmed: %v", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	_, err = c.Install(ctx, "default", v1.InstallRequest{Spec: "hang", Source: "npm", Confirmed: true}, func(v1.Progress) { cancel() })
+	_, err = c.Install(ctx, "default", v1.InstallRequest{Spec: "hang", Source: "npm", Confirmed: true}, func(v1.Progress) { cancel() }, nil)
 	if !errdefs.IsCanceled(err) {
 		t.Errorf("interrupted: %v", err)
 	}
@@ -228,7 +228,7 @@ func TestInstallUpload(t *testing.T) {
 	if err != nil || up.Size != 1024 {
 		t.Fatalf("%+v, %v", up, err)
 	}
-	got, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "/src/new", Source: "path", Upload: up.ID}, nil)
+	got, err := c.Install(ctx, "default", v1.InstallRequest{Spec: "/src/new", Source: "path", Upload: up.ID}, nil, nil)
 	if err != nil || got.Spec != "/src/new" || got.Source != "path" {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -239,7 +239,7 @@ func TestBrokenInstallStream(t *testing.T) {
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, body)
 		}))
-		if _, err := c.Install(t.Context(), "default", v1.InstallRequest{}, nil); !errdefs.IsUnavailable(err) {
+		if _, err := c.Install(t.Context(), "default", v1.InstallRequest{}, nil, nil); !errdefs.IsUnavailable(err) {
 			t.Errorf("%q: %v, want unavailable", body, err)
 		}
 	}
@@ -337,12 +337,13 @@ func TestUnreachable(t *testing.T) {
 	})
 }
 
-func FuzzInstallStream(f *testing.F) {
+func FuzzStream(f *testing.F) {
 	f.Add("event: progress\ndata: {\"stage\":\"x\"}\n\nevent: done\ndata: {\"id\":\"a\"}\n\n")
 	f.Add("event: error\ndata: {\"class\":\"not_found\",\"code\":\"x\"}\n\n")
+	f.Add("id: 7\r\nevent:done\r\ndata: {\r\ndata:}\r\n\r\n")
 	f.Fuzz(func(t *testing.T, stream string) {
-		got, err := client.ReadInstall(strings.NewReader(stream), func(v1.Progress) {})
-		if err == nil && !strings.Contains(stream, "event: done") {
+		got, err := client.ReadStream(strings.NewReader(stream), func(string, []byte) error { return nil })
+		if err == nil && !strings.Contains(stream, "done") {
 			t.Errorf("%+v from a stream without an end", got)
 		}
 	})
