@@ -50,8 +50,9 @@ type Config struct {
 	// Changed is told when what a plugin may do has changed, with the lock of
 	// nothing held, one call at a time per plugin.
 	Changed func(key plugin.Key, before, after policy.Effective)
-	// Expired is told of grants that ended by themselves.
-	Expired func(key plugin.Key, grant policy.Grant)
+	// Expired is told of grants that ended by themselves, after Changed;
+	// restart says that only a restart of the plugin ends their effect.
+	Expired func(key plugin.Key, ended []policy.Grant, restart bool)
 }
 
 // Authority is safe for concurrent use.
@@ -254,11 +255,12 @@ func (a *Authority) expire(ctx context.Context) {
 		u.changing.Lock()
 		for _, g := range ended {
 			_, _ = a.cfg.Store.DeleteGrant(ctx, key, g.Kind, g.Target) // it has no effect any more; the next start tries again
-			a.cfg.Expired(key, g)
 		}
+		before := a.Effective(key)
 		a.update(key, u, func() {
 			u.grants = slices.DeleteFunc(slices.Clone(u.grants), func(g policy.Grant) bool { return g.Expired(now) })
 		})
+		a.cfg.Expired(key, ended, policy.RestartNeeded(before, a.Effective(key)))
 		u.changing.Unlock()
 	}
 }

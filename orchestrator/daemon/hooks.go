@@ -33,6 +33,9 @@ func (h hooked) Handlers(tenant, event string) []hooks.Handler { return h.d.hand
 // CallHook implements hooks.Plugins.
 func (h hooked) CallHook(ctx context.Context, key plugin.Key, call wire.HookCall) (wire.HookResult, error) {
 	in, err := h.d.supervisor.Ready(ctx, key)
+	if err != nil && ctx.Err() != nil { // it never got the call
+		err = fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
+	}
 	if err != nil {
 		return wire.HookResult{}, err
 	}

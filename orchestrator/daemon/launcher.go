@@ -143,6 +143,13 @@ func (u *unit) CallTool(ctx context.Context, call wire.ToolCall, progress func(w
 	return result, err
 }
 
+// CallHook gives an event to one handler, and tells it of no other directories
+// than CallTool does.
+func (u *unit) CallHook(ctx context.Context, call wire.HookCall) (wire.HookResult, error) {
+	call.Context.WorkspaceDir = u.workspace(call.Context.WorkspaceDir)
+	return u.Instance.CallHook(ctx, call)
+}
+
 // workspace returns dir if the plugin has it, and nothing otherwise.
 func (u *unit) workspace(dir string) string {
 	for _, w := range u.allowed.Workspaces {

@@ -180,16 +180,25 @@ func (d *Daemon) onPermissions(key plugin.Key, _, after policy.Effective) {
 	d.refreshHandlers(key)
 }
 
-// onExpired records a grant that ended by itself, and restarts the plugin if
-// that is what it takes to end it.
-func (d *Daemon) onExpired(key plugin.Key, g policy.Grant) {
-	rec := audit.Record{
-		Tenant: key.Tenant, Plugin: key.ID, Actor: theDaemon, Action: "permission.expire", Target: describeGrant(g), Outcome: outcomeDone,
+// onExpired records grants that ended by themselves, and restarts the plugin
+// if that is what it takes to end their effect.
+func (d *Daemon) onExpired(key plugin.Key, ended []policy.Grant, restart bool) {
+	for _, g := range ended {
+		rec := audit.Record{
+			Tenant: key.Tenant, Plugin: key.ID, Actor: theDaemon, Action: "permission.expire", Target: describeGrant(g), Outcome: outcomeDone,
+		}
+		if err := d.note(context.Background(), rec); err != nil {
+			d.logger.Error("cannot record the end of a grant", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+		}
+		d.tellPermission(key, "expired", permissionOf(g))
 	}
-	if err := d.note(context.Background(), rec); err != nil {
-		d.logger.Error("cannot record the end of a grant", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+	if !restart || d.running(key) == nil {
+		return
 	}
-	d.tellPermission(key, "expired", permissionOf(g))
+	d.logger.Info("restarting for a grant that ended", "tenant", key.Tenant, "plugin", key.ID)
+	if err := d.supervisor.Replace(context.Background(), key); err != nil {
+		d.logger.Error("cannot restart for a grant that ended", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+	}
 }
 
 func (d *Daemon) tellPermission(key plugin.Key, change string, p v1.Permission) {
