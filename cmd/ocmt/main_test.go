@@ -38,7 +38,7 @@ func serveMemory(socket string) int {
 		return 1
 	}
 	handler := httpapi.New(apitest.New().Parts(), httpapi.Options{})
-	if err := httpapi.Serve(ctx, listener, handler, slog.New(slog.DiscardHandler)); err != nil {
+	if err := httpapi.Serve(ctx, listener, handler, httpapi.Caller{Access: httpapi.AccessAdmin}, slog.New(slog.DiscardHandler)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

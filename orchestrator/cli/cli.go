@@ -53,7 +53,7 @@ func Main(ctx context.Context, env Env, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		printError(env.Stderr, err)
+		printError(env.Stderr, err, root.PersistentFlags().Lookup("tenant").Value.String())
 	}
 	return exitCode(err)
 }
@@ -64,6 +64,7 @@ type app struct {
 	home   string
 	socket string
 	tenant string
+	stdin  answers
 }
 
 // NewRoot returns the tree of all commands.
@@ -83,7 +84,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied or refused,
   ocmt plugins install @openclaw/kitchen-sink
   ocmt tools call @openclaw/kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'`,
 	},
-		a.serveCommand(), a.doctorCommand(), a.statusCommand(), a.pluginsCommand(), a.toolsCommand(), a.versionCommand())
+		a.serveCommand(), a.doctorCommand(), a.statusCommand(), a.eventsCommand(), a.pluginsCommand(), a.toolsCommand(),
+		a.hooksCommand(), a.servicesCommand(), a.approvalsCommand(), a.auditCommand(), a.versionCommand())
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.home, "home", "", "home `DIR` (default $OCMT_HOME, else ~/.openclaw)")
 	flags.StringVar(&a.socket, "socket", "", "the daemon's socket (default ocmt/run/admin.sock in the home)")
@@ -107,7 +109,7 @@ func group(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		err := fault.New(errdefs.ErrInvalidArgument, "usage", "unknown command %q for %q", args[0], cmd.CommandPath())
+		err := fault.New(errdefs.ErrInvalidArgument, usageCode, "unknown command %q for %q", args[0], cmd.CommandPath())
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			return err.WithHint("did you mean %s?", strings.Join(near, " or "))
 		}
@@ -129,9 +131,12 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// usageCode is the code of errors about how a command was called.
+const usageCode = "usage"
+
 // usage says that cmd was called in the wrong way.
 func usage(cmd *cobra.Command, format string, args ...any) error {
-	return fault.New(errdefs.ErrInvalidArgument, "usage", format, args...).
+	return fault.New(errdefs.ErrInvalidArgument, usageCode, format, args...).
 		WithHint("usage: %s", cmd.UseLine())
 }
 

@@ -389,9 +389,9 @@ func TestResultText(t *testing.T) {
 	}
 }
 
-func TestReadParamsBounds(t *testing.T) {
+func TestReadObjectBounds(t *testing.T) {
 	a := &app{env: Env{Stdin: io.LimitReader(zeros{}, v1.MaxCallBody*2)}}
-	if _, err := a.readParams("-"); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "more than") {
+	if _, err := a.readObject(paramsFlag, "-"); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"strings"
@@ -15,22 +14,26 @@ import (
 // confirm shows the warning and asks. Anything but yes is no.
 func (a *app) confirm(ctx context.Context, from origin) error {
 	fmt.Fprint(a.env.Stderr, plugin.Warning(from.source, from.spec), " ")
-	line := make(chan string, 1)
-	go func() { // a read cannot be interrupted; no answer is no
-		text, _ := bufio.NewReader(a.env.Stdin).ReadString('\n')
-		line <- text
-	}()
-	select {
-	case text := <-line:
-		switch strings.ToLower(strings.TrimSpace(text)) {
-		case "y", "yes":
-			return nil
-		}
-		return refused("the installation was not confirmed")
-	case <-ctx.Done():
+	line, ok := a.stdin.next(ctx, a.env.Stdin)
+	if !ok && ctx.Err() != nil {
 		fmt.Fprintln(a.env.Stderr)
 		return refused("interrupted before an answer")
 	}
+	if answerOf(line) != "y" {
+		return refused("the installation was not confirmed")
+	}
+	return nil
+}
+
+// answerOf reads an answer: "yes" is "y", whatever its case, and so on for
+// "no", "cancel" and "always".
+func answerOf(line string) string {
+	text := strings.ToLower(strings.TrimSpace(line))
+	switch text {
+	case "yes", "no", "cancel", "always":
+		return text[:1]
+	}
+	return text
 }
 
 func refused(message string) error {

@@ -19,7 +19,7 @@ import (
 
 // installFlags are the flags of install.
 type installFlags struct {
-	yes, pin, link, json bool
+	yes, accept, pin, link, json bool
 }
 
 func (a *app) installCommand() *cobra.Command {
@@ -34,8 +34,12 @@ directory (an existing one, or a path that starts with ./), or an archive
 
 Before anything of npm or of an archive is fetched, a warning is shown and you
 are asked; --yes skips that and nothing else. The plugin is then fetched,
-checked, sealed, and loaded once in a container without network before it
-counts as installed.`,
+checked, sealed, and loaded once in a container without network, which shows
+what it registers. If it asks for what needs a yes, such as hosts and hooks that
+read conversations, you are asked again before it counts as installed; where
+nobody can be asked, it is installed without that. --accept-permissions answers
+yes beforehand. What can be granted only by name is listed by
+"ocmt plugins permissions ID".`,
 		Example: `  ocmt plugins install @openclaw/kitchen-sink@0.3.0
   ocmt plugins install ./my-plugin --link
   ocmt plugins install my-plugin-1.0.0.tgz --yes`,
@@ -43,6 +47,7 @@ counts as installed.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.install(cmd.Context(), args[0], f) },
 	}
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "skip the security warning and its question")
+	cmd.Flags().BoolVar(&f.accept, "accept-permissions", false, "grant all that the plugin asks for and that can be granted with its install")
 	cmd.Flags().BoolVar(&f.pin, "pin", false, "record the exact version as what was asked for")
 	cmd.Flags().BoolVar(&f.link, "link", false, "of a directory: pack and install it again at every restart by command")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, and no progress")
@@ -55,10 +60,10 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 		return err
 	}
 	if f.link && from.source != plugin.SourcePath {
-		return fault.New(errdefs.ErrInvalidArgument, "usage", "--link needs a directory, and %s is none", spec)
+		return fault.New(errdefs.ErrInvalidArgument, usageCode, "--link needs a directory, and %s is none", spec)
 	}
-	mustAsk := plugin.NeedsConfirmation(from.source) && !f.yes
-	if mustAsk && !a.env.IsTerminal(a.env.Stdin) {
+	mustAsk, canAsk := plugin.NeedsConfirmation(from.source) && !f.yes, a.env.IsTerminal(a.env.Stdin)
+	if mustAsk && !canAsk {
 		return cannotAsk(from)
 	}
 	c, err := a.client()
@@ -75,7 +80,7 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 		}
 	}
 	p := newProgress(a.env.Stderr, a.env.IsTerminal(a.env.Stderr), f.json)
-	detail, err := a.uploadAndInstall(ctx, c, from, v1.InstallRequest{Pin: f.pin, Link: f.link}, p)
+	detail, err := a.uploadAndInstall(ctx, c, from, v1.InstallRequest{Pin: f.pin, Link: f.link, Accept: acceptance(f.accept, canAsk)}, p)
 	p.finish()
 	if ctx.Err() != nil && err != nil {
 		return fault.New(context.Canceled, "cancelled", "interrupted: what was begun is undone").
@@ -84,6 +89,7 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 	if err != nil {
 		return err
 	}
+	a.sayPending(ctx, c, detail, !canAsk)
 	if f.json {
 		return a.printJSON(detail)
 	}
@@ -106,7 +112,21 @@ func (a *app) uploadAndInstall(ctx context.Context, c *client.Client, from origi
 		}
 		req.Upload = upload.ID
 	}
-	return c.Install(ctx, a.tenant, req, p.show)
+	return c.Install(ctx, a.tenant, req, p.show, func(ctx context.Context, review v1.Review) (string, error) {
+		p.finish()
+		return a.review(ctx, review), nil
+	})
+}
+
+// acceptance answers the permission review beforehand; "" is to be asked.
+func acceptance(all, canAsk bool) string {
+	switch {
+	case all:
+		return v1.AcceptAll
+	case canAsk:
+		return ""
+	}
+	return v1.AcceptBasic
 }
 
 // origin is what a SPEC means.
@@ -137,7 +157,7 @@ func classify(spec string) (origin, error) {
 	case isPath || isArchive:
 		return origin{}, fault.New(errdefs.ErrInvalidArgument, "unreadable_path", "cannot read %s: %w", spec, err)
 	case strings.TrimSpace(spec) == "":
-		return origin{}, fault.New(errdefs.ErrInvalidArgument, "usage", "SPEC is empty")
+		return origin{}, fault.New(errdefs.ErrInvalidArgument, usageCode, "SPEC is empty")
 	}
 	return origin{source: plugin.SourceNPM, spec: spec}, nil
 }

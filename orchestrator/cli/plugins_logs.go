@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 func (a *app) logsCommand() *cobra.Command {
 	var q v1.LogQuery
 	var since string
+	var asJSON, timestamps bool
 	cmd := &cobra.Command{
 		Use:   "logs ID",
 		Short: "Show what a plugin printed",
@@ -38,7 +40,15 @@ one if it does not run.`,
 				return err
 			}
 			defer c.Close()
-			return a.print(func(w io.Writer) error { return c.Logs(cmd.Context(), a.tenant, args[0], q, w) })
+			return a.print(func(w io.Writer) error {
+				return c.LogLines(cmd.Context(), a.tenant, args[0], q, func(line v1.LogLine) error {
+					if asJSON {
+						return printLine(w, line)
+					}
+					_, err := fmt.Fprintln(w, logText(line, timestamps))
+					return err
+				})
+			})
 		},
 	}
 	flags := cmd.Flags()
@@ -46,7 +56,21 @@ one if it does not run.`,
 	flags.BoolVarP(&q.Previous, "previous", "p", false, "what the run before the present one printed")
 	flags.IntVar(&q.Tail, "tail", 0, "only the last `N` lines (default all)")
 	flags.StringVar(&since, "since", "", "only lines after a `TIME`, or of the last while (10m)")
+	flags.BoolVar(&timestamps, "timestamps", false, "show when each line was printed")
+	flags.BoolVar(&asJSON, "json", false, "print a JSON object for each line, with its time and stream")
 	return cmd
+}
+
+// logText is a line as the plugin printed it.
+func logText(line v1.LogLine, timestamps bool) string {
+	text := line.Line
+	if line.Cut {
+		text += " ... (cut off)"
+	}
+	if timestamps {
+		text = line.Time.UTC().Format("2006-01-02T15:04:05.000Z") + " " + text
+	}
+	return text
 }
 
 // parseSince reads a duration before now, or a time.

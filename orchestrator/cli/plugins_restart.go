@@ -13,7 +13,8 @@ import (
 func (a *app) restartCommand() *cobra.Command {
 	cmd := a.changeCommand("restart", "Stop a plugin and start it again", a.restart)
 	cmd.Long = `Stop a plugin and start it again. One that was installed with --link is packed
-from its directory and installed anew first; if that fails, what runs goes on.`
+from its directory and installed anew first; if that fails, what runs goes on.
+What the new one asks for and needs a yes waits in "ocmt plugins permissions ID".`
 	return cmd
 }
 
@@ -34,6 +35,6 @@ func (a *app) restart(c *client.Client, ctx context.Context, tenant, ref string)
 	}
 	progress := newProgress(a.env.Stderr, a.env.IsTerminal(a.env.Stderr), false)
 	defer progress.finish()
-	detail, err := a.uploadAndInstall(ctx, c, from, v1.InstallRequest{Link: true, Replace: true}, progress)
+	detail, err := a.uploadAndInstall(ctx, c, from, v1.InstallRequest{Link: true, Replace: true, Accept: v1.AcceptBasic}, progress)
 	return detail.Plugin, err
 }

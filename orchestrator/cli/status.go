@@ -2,7 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,7 +94,60 @@ func printStatus(cmd *cobra.Command, s v1.Status, tenants bool) error {
 		return err
 	}
 	fmt.Fprintln(cmd.OutOrStdout())
-	return printPlugins(cmd, s.Plugins, tenants)
+	if err := printPlugins(cmd, s.Plugins, tenants); err != nil {
+		return err
+	}
+	printPending(cmd.OutOrStdout(), s.Pending, tenants)
+	return nil
+}
+
+// printPending prints how many requests wait for a person, and the first of
+// them with the command that answers each.
+func printPending(w io.Writer, pending []v1.Approval, tenants bool) {
+	const shown = 5
+	if len(pending) == 0 {
+		return
+	}
+	of := func(p v1.Approval) string {
+		if tenants {
+			return p.Tenant + "/" + p.Plugin
+		}
+		return p.Plugin
+	}
+	var plugins []string
+	counts := map[string]int{}
+	for _, p := range pending {
+		if counts[of(p)]++; counts[of(p)] == 1 {
+			plugins = append(plugins, of(p))
+		}
+	}
+	for i, name := range plugins {
+		plugins[i] = fmt.Sprintf("%s %d", name, counts[name])
+	}
+	fmt.Fprintf(w, "\n%s for a person: %s\n", waits(len(pending)), clean(shorten(strings.Join(plugins, ", "), 200)))
+	for _, p := range pending[:min(shown, len(pending))] {
+		fmt.Fprintf(w, "  %s: %s\n", clean(of(p)), clean(shorten(p.Title, 200)))
+		fmt.Fprintf(w, "      %s\n", clean(answerCommand(p)))
+	}
+	if len(pending) > shown {
+		fmt.Fprintf(w, "  and %d more: ocmt approvals list\n", len(pending)-shown)
+	}
+}
+
+func waits(n int) string {
+	if n == 1 {
+		return "1 request waits"
+	}
+	return count(n, "request") + " wait"
+}
+
+// answerCommand is what answers a request: an approval or, if it lacks a
+// detail, the command that shows what to grant.
+func answerCommand(p v1.Approval) string {
+	if slices.Contains(p.Decisions, v1.AllowOnce) {
+		return forTenant("ocmt approvals approve "+p.ID, p.Tenant)
+	}
+	return forTenant("ocmt plugins permissions "+p.Plugin, p.Tenant)
 }
 
 // printPlugins prints a list of plugins, with their tenants if they are of

@@ -106,6 +106,31 @@ func (a *app) printJSON(v any) error {
 	})
 }
 
+// printLine prints v as JSON on one line.
+func printLine(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+// jsonLines returns JSON, indented, as lines; what is no JSON as it is.
+func jsonLines(raw json.RawMessage) []string {
+	var b bytes.Buffer
+	if err := json.Indent(&b, raw, "", "  "); err != nil {
+		return []string{string(raw)}
+	}
+	return strings.Split(b.String(), "\n")
+}
+
+// compact returns JSON without spaces; what is no JSON as it is.
+func compact(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err != nil {
+		return string(raw)
+	}
+	return b.String()
+}
+
 // table prints rows, the first of which is the head, in aligned columns. Every
 // cell is cleaned.
 func table(cmd *cobra.Command, rows [][]string) error {

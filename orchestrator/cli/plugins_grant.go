@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+)
+
+const maxGrantTime = 365 * 24 * time.Hour // the API's own
+
+// kindsHelp says how each kind of permission is written.
+const kindsHelp = `  network HOST:PORT [plaintext] [addresses=RANGE,RANGE]
+                           connections to a host; "*." stands for one label
+  workspace ro|rw PATH     a directory, at its own path
+  secret NAME              a secret
+  env NAME                 a variable of the host's environment
+  config PATH              a part of config.json, for example agents.defaults.model
+  hook EVENT [RIGHTS]      RIGHTS are of observe, modify, block, claim; all if absent
+  host METHOD              a call to the agent host, for example emit
+  resource NAME SIZE       memory, cpus or pids, for example memory 512MiB
+  registration KIND:NAME   something that it registers, for example tool:search`
+
+func (a *app) grantCommand() *cobra.Command {
+	var words grantWords
+	var forTime time.Duration
+	cmd := &cobra.Command{
+		Use:   "grant ID KIND WORDS...",
+		Short: "Allow a plugin something",
+		Long: `Allow a plugin something. KIND and WORDS say what:
+
+` + kindsHelp + `
+
+Connections and hooks are in force at once; for the others a plugin that runs is
+restarted. "ocmt plugins permissions ID" shows what it asks for, and the command.`,
+		Example: `  ocmt plugins grant my-plugin network api.example.com:443
+  ocmt plugins grant my-plugin network db.internal:5432 plaintext addresses=10.1.0.0/16 --for 1h
+  ocmt plugins grant my-plugin workspace rw ./project
+  ocmt plugins grant my-plugin hook before_tool_call observe,block`,
+		Args: wordsOf("ID", "KIND"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := words.grant(cmd, args[1:])
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("for") && (forTime < time.Second || forTime > maxGrantTime) {
+				return usage(cmd, "--for %s is not between 1s and %s", forTime, maxGrantTime)
+			}
+			return a.putGrant(cmd, args[0], v1.GrantRequest{
+				Kind: p.kind, Target: p.target, Value: p.value, ForSeconds: int64(forTime / time.Second)})
+		},
+	}
+	words.addFlags(cmd)
+	cmd.Flags().DurationVar(&forTime, "for", 0, "end it by itself after a `TIME` such as 1h (default never)")
+	return cmd
+}
+
+func (a *app) revokeCommand() *cobra.Command {
+	var words grantWords
+	cmd := &cobra.Command{
+		Use:   "revoke ID KIND WORDS...",
+		Short: "Take back what a plugin was granted",
+		Long: `Take back what a plugin was granted. KIND and WORDS are those of the grant; how it
+was granted, its rights or its size, can be left out:
+
+` + kindsHelp + `
+
+Connections end at once, and hooks are not called any more; for the others a
+plugin that runs is restarted.`,
+		Example: `  ocmt plugins revoke my-plugin network api.example.com:443
+  ocmt plugins revoke my-plugin workspace ./project
+  ocmt plugins revoke my-plugin hook before_tool_call`,
+		Args: wordsOf("ID", "KIND"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := words.revoke(cmd, args[1:])
+			if err != nil {
+				return err
+			}
+			return a.takeGrant(cmd, args[0], v1.RevokeRequest{Kind: p.kind, Target: p.target})
+		},
+	}
+	words.addFlags(cmd)
+	return cmd
+}
+
+// wordsOf asks for at least as many arguments as there are names.
+func wordsOf(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usage(cmd, "%s is missing", names[len(args)])
+		}
+		return nil
+	}
+}
+
+// putGrant grants and says what is in force now.
+func (a *app) putGrant(cmd *cobra.Command, ref string, req v1.GrantRequest) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	result, err := c.Grant(cmd.Context(), a.tenant, ref, req)
+	if err != nil {
+		return err
+	}
+	printGrant(cmd, "Granted to", ref, result.Permission)
+	after, err := c.Permissions(cmd.Context(), a.tenant, ref)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	isIt := func(p v1.Permission) bool {
+		return p.Kind == result.Permission.Kind && p.Target == result.Permission.Target
+	}
+	if slices.ContainsFunc(after.Narrowed, isIt) {
+		fmt.Fprintln(out, "  Not in force in full: config.json switches some or all of it off.")
+		return nil
+	}
+	until := ""
+	if result.Permission.ExpiresAt != nil {
+		until = " until " + instant(*result.Permission.ExpiresAt)
+	}
+	fmt.Fprintf(out, "  In force now%s; %s.\n", until, restartText(result.Restarted))
+	return nil
+}
+
+// takeGrant revokes and says so.
+func (a *app) takeGrant(cmd *cobra.Command, ref string, req v1.RevokeRequest) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	result, err := c.Revoke(cmd.Context(), a.tenant, ref, req)
+	if err != nil {
+		return err
+	}
+	printGrant(cmd, "Taken back from", ref, result.Permission)
+	fmt.Fprintf(cmd.OutOrStdout(), "  No longer in force; %s.\n", restartText(result.Restarted))
+	return nil
+}
+
+func printGrant(cmd *cobra.Command, done, ref string, p v1.Permission) {
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", done, clean(ref), clean(nameOf(p)))
+	for _, line := range wrap(p.Sentence, textWidth-2) {
+		fmt.Fprintf(cmd.OutOrStdout(), "  %s\n", clean(line))
+	}
+}
+
+func restartText(restarted bool) string {
+	if restarted {
+		return "the plugin was restarted for it"
+	}
+	return "that took no restart"
+}
