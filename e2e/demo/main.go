@@ -1,7 +1,7 @@
 // Command demo runs the main job on a real npm plugin and prints what happens:
-// install, call, a look from inside the sandbox, a kill and the return, a
-// tampered payload, and a stop that leaves nothing. It ends with 0 only if
-// every step held.
+// install, call, a look from inside the sandbox, a kill and the return, hooks,
+// a service, a grant, the audit log, a tampered payload, and a stop that
+// leaves nothing. It ends with 0 only if every step held.
 package main
 
 import (
@@ -65,6 +65,10 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		{"Call one of its tools", x.call},
 		{"Look around from inside its container", x.inside},
 		{"Kill the plugin's process", x.kill},
+		{"A hook that changes a message, and one that blocks it", x.hooks},
+		{"Kill a plugin with a background service", x.services},
+		{"A connection that is denied, the grant, and the connection", x.network},
+		{"The audit log of all this, and a copy with one byte changed", x.audit},
 		{"Flip one byte in the sealed payload of a second copy", x.tamper},
 	} {
 		x.say("\n== %s\n", step.title)
@@ -81,15 +85,17 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	return nil
 }
 
-// takeDown uninstalls the plugin, if it is there, and stops the daemon: an
+// takeDown uninstalls the plugins that are there, and stops the daemon: an
 // ordinary user cannot remove the files of a plugin's uid in any other way.
 func takeDown(d *harness.Daemon) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	const notFound = 3
 	var err error
-	if res := d.Run(ctx, "plugins", "uninstall", pluginID); res.Code != 0 && res.Code != notFound {
-		err = fmt.Errorf("cannot uninstall: %s", res.Stderr)
+	for _, id := range []string{pluginID, seedPlugin, registerPlugin} {
+		if res := d.Run(ctx, "plugins", "uninstall", id); res.Code != 0 && res.Code != notFound {
+			err = errors.Join(err, fmt.Errorf("cannot uninstall: %s", res.Stderr))
+		}
 	}
 	return errors.Join(err, d.Stop())
 }
@@ -289,8 +295,10 @@ func (x *demo) tamper(ctx context.Context) (err error) {
 }
 
 func (x *demo) stop(ctx context.Context) error {
-	if _, err := x.ocmt(ctx, x.d, 0, "plugins", "uninstall", pluginID); err != nil {
-		return errors.Join(err, takeDown(x.d))
+	for _, id := range []string{pluginID, seedPlugin, registerPlugin} {
+		if _, err := x.ocmt(ctx, x.d, 0, "plugins", "uninstall", id); err != nil {
+			return errors.Join(err, takeDown(x.d))
+		}
 	}
 	if err := x.d.Stop(); err != nil {
 		return err
