@@ -13,16 +13,16 @@ import (
 const maxGrantTime = 365 * 24 * time.Hour // the API's own
 
 // kindsHelp says how each kind of permission is written.
-const kindsHelp = `  network HOST:PORT [plaintext] [addresses=RANGE,RANGE]
-                           connections to a host; "*." stands for one label
-  workspace ro|rw PATH     a directory, at its own path
-  secret NAME              a secret
-  env NAME                 a variable of the host's environment
-  config PATH              a part of config.json, for example agents.defaults.model
-  hook EVENT [RIGHTS]      RIGHTS are of observe, modify, block, claim; all if absent
-  host METHOD              a call to the agent host, for example emit
-  resource NAME SIZE       memory, cpus or pids, for example memory 512MiB
-  registration KIND:NAME   something that it registers, for example tool:search`
+const kindsHelp = `    network HOST:PORT [plaintext] [addresses=RANGE,RANGE]
+                             connections to a host; "*." stands for one label
+    workspace ro|rw PATH     a directory, at its own path
+    secret NAME              a secret
+    env NAME                 a variable of the host's environment
+    config PATH              a part of config.json: agents.defaults.model
+    hook EVENT [RIGHTS]      of observe, modify, block and claim; all if absent
+    host METHOD              a call to the agent host: emit
+    resource NAME SIZE       memory, cpus or pids: memory 512MiB
+    registration KIND:NAME   something that it registers: tool:search`
 
 func (a *app) grantCommand() *cobra.Command {
 	var words grantWords

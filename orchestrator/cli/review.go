@@ -148,7 +148,7 @@ func (a *app) sayPending(ctx context.Context, c *client.Client, p v1.PluginDetai
 	}
 	command := forTenant("ocmt plugins permissions "+p.ID, a.tenant)
 	if !whole {
-		fmt.Fprintf(a.env.Stderr, "%s asks for %s more; see %s\n", clean(p.ID), count(len(permissions.Pending), "permission"), clean(command))
+		fmt.Fprintf(a.env.Stderr, "%s of %s not granted: see %s\n", count(len(permissions.Pending), "request"), clean(p.ID), clean(command))
 		return
 	}
 	fmt.Fprintf(a.env.Stderr, "%s asks for %s that it was not granted:\n", clean(p.ID), count(len(permissions.Pending), "permission"))

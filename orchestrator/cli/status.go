@@ -124,7 +124,11 @@ func printPending(w io.Writer, pending []v1.Approval, tenants bool) {
 	for i, name := range plugins {
 		plugins[i] = fmt.Sprintf("%s %d", name, counts[name])
 	}
-	fmt.Fprintf(w, "\n%s for a person: %s\n", waits(len(pending)), clean(shorten(strings.Join(plugins, ", "), 200)))
+	verb := "wait"
+	if len(pending) == 1 {
+		verb = "waits"
+	}
+	fmt.Fprintf(w, "\n%s %s for a person: %s\n", count(len(pending), "request"), verb, clean(shorten(strings.Join(plugins, ", "), 200)))
 	for _, p := range pending[:min(shown, len(pending))] {
 		fmt.Fprintf(w, "  %s: %s\n", clean(of(p)), clean(shorten(p.Title, 200)))
 		fmt.Fprintf(w, "      %s\n", clean(answerCommand(p)))
@@ -132,13 +136,6 @@ func printPending(w io.Writer, pending []v1.Approval, tenants bool) {
 	if len(pending) > shown {
 		fmt.Fprintf(w, "  and %d more: ocmt approvals list\n", len(pending)-shown)
 	}
-}
-
-func waits(n int) string {
-	if n == 1 {
-		return "1 request waits"
-	}
-	return count(n, "request") + " wait"
 }
 
 // answerCommand is what answers a request: an approval or, if it lacks a

@@ -134,15 +134,23 @@ func compact(raw json.RawMessage) string {
 // table prints rows, the first of which is the head, in aligned columns. Every
 // cell is cleaned.
 func table(cmd *cobra.Command, rows [][]string) error {
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		cells := make([]string, len(row))
-		for i, cell := range row {
-			cells[i] = clean(cell)
+		for _, cell := range row {
+			fmt.Fprint(w, clean(cell), "\t") // an empty cell too, or its column would end
 		}
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+		fmt.Fprintln(w)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // textWidth is how wide a text of several lines is printed, in characters.

@@ -21,20 +21,31 @@ func (a *app) watchCall(ctx context.Context, c *client.Client, canAsk bool, call
 	q := &questions{open: make(map[string]context.CancelFunc)}
 	defer func() {
 		cancel()
-		q.asked.Wait()
+		q.asked.Wait() // they end with ctx
 		p.finish()
 	}()
 	return call(client.Watch{
 		Update: func(update json.RawMessage) { p.show(v1.Progress{Stage: updateText(update)}) },
 		Ask: func(approval v1.Approval) {
-			if approval.Decision != "" {
-				q.close(approval.ID)
+			switch {
+			case approval.Decision != "":
+				if q.close(approval.ID) {
+					fmt.Fprintln(a.env.Stderr) // ends the line of the question
+				}
 				p.warn(decisionText(approval))
-				return
-			}
-			p.say(a.approvalText(approval))
-			if canAsk {
-				q.ask(ctx, approval.ID, func(ctx context.Context) { a.decide(ctx, c, p, approval) })
+			case canAsk:
+				p.say(a.approvalText(approval))
+				q.ask(ctx, approval.ID, func(open context.Context) {
+					decision := a.decide(open, p, approval)
+					if q.close(approval.ID); decision == "" {
+						return
+					}
+					if _, err := c.Resolve(ctx, a.tenant, approval.ID, decision); err != nil {
+						p.warn(err.Error())
+					}
+				})
+			default:
+				p.say(a.approvalText(approval))
 			}
 		},
 	})
@@ -50,7 +61,8 @@ type questions struct {
 	open map[string]context.CancelFunc // by approval
 }
 
-func (q *questions) ask(ctx context.Context, id string, question func(context.Context)) {
+// ask asks a question about an approval; its context ends when close is called.
+func (q *questions) ask(ctx context.Context, id string, question func(open context.Context)) {
 	ctx, cancel := context.WithCancel(ctx)
 	q.mu.Lock()
 	q.open[id] = cancel
@@ -63,33 +75,33 @@ func (q *questions) ask(ctx context.Context, id string, question func(context.Co
 	})
 }
 
-func (q *questions) close(id string) {
+// close takes a question back and reports whether it was open.
+func (q *questions) close(id string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if cancel := q.open[id]; cancel != nil {
+	cancel, ok := q.open[id]
+	if ok {
 		cancel()
 		delete(q.open, id)
 	}
+	return ok
 }
 
-// decide asks until it understands the answer, which it sends, or until ctx or
-// the input ends.
-func (a *app) decide(ctx context.Context, c *client.Client, p *progress, approval v1.Approval) {
+// decide asks until it understands the answer, which it returns, or until ctx
+// or the input ends, which is no decision.
+func (a *app) decide(ctx context.Context, p *progress, approval v1.Approval) string {
 	for ctx.Err() == nil {
 		p.ask(decisionQuestion(approval))
 		line, ok := a.stdin.next(ctx, a.env.Stdin)
 		if !ok {
-			return
+			return ""
 		}
 		decision := map[string]string{"y": v1.AllowOnce, "a": v1.AllowAlways, "n": v1.Deny}[answerOf(line)]
-		if !slices.Contains(approval.Decisions, decision) {
-			continue
+		if slices.Contains(approval.Decisions, decision) {
+			return decision
 		}
-		if _, err := c.Resolve(ctx, approval.Tenant, approval.ID, decision); err != nil && ctx.Err() == nil {
-			p.warn(err.Error())
-		}
-		return
 	}
+	return ""
 }
 
 func decisionQuestion(approval v1.Approval) string {
