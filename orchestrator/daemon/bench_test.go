@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -20,7 +19,6 @@ import (
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/client"
-	"github.com/ocmt/ocmt/orchestrator/install"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
 )
@@ -74,27 +72,8 @@ func openBench(b *testing.B) *Daemon {
 			b.Error(err)
 		}
 	})
-	installFixture(b, d)
+	installDir(b, d, filepath.Join("../../e2e/testdata/plugins", benchPlugin))
 	return d
-}
-
-func installFixture(b *testing.B, d *Daemon) {
-	b.Helper()
-	dir := filepath.Join("../../e2e/testdata/plugins", benchPlugin)
-	r, w := io.Pipe()
-	tar := exec.Command("tar", "-C", dir, "-cf", "-", ".")
-	tar.Stdout = w
-	go func() { w.CloseWithError(tar.Run()) }()
-	p, err := d.installer.Install(b.Context(), install.Request{
-		Tenant: plugin.DefaultTenant, Source: plugin.SourcePath, Spec: dir, Upload: r,
-		Review: d.reviewer(httpapi.Install{Accept: v1.AcceptAll}),
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := (pluginAPI{d}).startInstalled(b.Context(), p.Key, false); err != nil {
-		b.Fatal(err)
-	}
 }
 
 func (d *Daemon) benchUnit(b *testing.B) *unit {

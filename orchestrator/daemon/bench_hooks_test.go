@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/audit"
+	"github.com/ocmt/ocmt/orchestrator/install"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+)
+
+// hookSource is a plugin whose one hook changes every event, which is the
+// dearest thing that a handler can do.
+const hookSource = `exports.hooks = [{ event: "bench:through:before", handler: (payload) => { payload.n = (payload.n ?? 0) + 1; } }];`
+
+// installHook installs one more plugin with that hook.
+func installHook(b *testing.B, d *Daemon, n int) {
+	b.Helper()
+	dir := b.TempDir()
+	manifest := fmt.Sprintf(`{"name":"hook-%d","version":"1.0.0","main":"index.js"}`, n)
+	for name, text := range map[string]string{"package.json": manifest, "index.js": hookSource} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	installDir(b, d, dir)
+}
+
+// installDir installs a directory, with all that it asks for.
+func installDir(b *testing.B, d *Daemon, dir string) {
+	b.Helper()
+	r, w := io.Pipe()
+	tar := exec.CommandContext(b.Context(), "tar", "-C", dir, "-cf", "-", ".")
+	tar.Stdout = w
+	go func() { w.CloseWithError(tar.Run()) }()
+	p, err := d.installer.Install(b.Context(), install.Request{
+		Tenant: plugin.DefaultTenant, Source: plugin.SourcePath, Spec: dir, Upload: r,
+		Review: d.reviewer(httpapi.Install{Accept: v1.AcceptAll}),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := (pluginAPI{d}).startInstalled(b.Context(), p.Key, false); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkHook gives an event to the handlers of 1 and of 10 plugins, one
+// after the other, each of which changes it.
+func BenchmarkHook(b *testing.B) {
+	d := openBench(b)
+	req := v1.EmitRequest{Payload: payload}
+	installed := 0
+	for _, handlers := range []int{1, 10} {
+		for ; installed < handlers; installed++ {
+			installHook(b, d, installed)
+		}
+		b.Run(fmt.Sprintf("handlers=%d", handlers), func(b *testing.B) {
+			parallel(b, 1, func(ctx context.Context) error {
+				result, err := hookAPI{d}.Emit(ctx, plugin.DefaultTenant, "bench:through:before", req, httpapi.CallWatch{})
+				if err == nil && (result.Outcome != v1.OutcomePass || len(result.Changes) != handlers) {
+					return fmt.Errorf("outcome %s with %d changes", result.Outcome, len(result.Changes))
+				}
+				return err
+			})
+		})
+	}
+}
+
+// BenchmarkRecord is what of a tool call is its audit record: to be read
+// against BenchmarkToolCall/path=gateway of the same run.
+func BenchmarkRecord(b *testing.B) {
+	log, err := audit.Open(b.Context(), audit.Options{Dir: filepath.Join(b.TempDir(), "audit"), KeyDir: filepath.Join(b.TempDir(), "keys")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := log.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	d := &Daemon{audit: log}
+	call := toolCall{
+		d: d, plugin: plugin.Installed{Key: plugin.Key{Tenant: plugin.DefaultTenant, ID: benchPlugin}},
+		tool: "cjs_add", req: v1.CallRequest{Params: payload}, context: callContext(v1.CallContext{}),
+	}
+	b.Run("callers=1", func(b *testing.B) {
+		parallel(b, 1, func(ctx context.Context) error { return call.record(ctx, nil) })
+	})
+}
