@@ -51,7 +51,7 @@ test: go engine build tools ## all tests, with the real engine
 	E2E_REQUIRE=docker $(GO) tool gotestsum --format pkgname -- -timeout 15m ./...
 
 bench: go engine build ## benchmarks, as ratios in one run
-	$(GO) test -run '^$$' -bench . -p 1 -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),3) -timeout 40m ./bus ./sandbox/egress/... ./orchestrator/gateway ./orchestrator/install/seal ./orchestrator/daemon ./e2e | tee bench.txt
+	$(GO) test -run '^$$' -bench . -p 1 -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),3) -timeout 40m ./bus ./sandbox/egress/... ./orchestrator/gateway ./orchestrator/hooks ./orchestrator/audit ./orchestrator/install/seal ./orchestrator/daemon ./e2e | tee bench.txt
 	$(GO) tool benchstat bench.txt
 
 fuzz: go ## run every fuzz test for a while
