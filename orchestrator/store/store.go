@@ -1,6 +1,6 @@
 // Package store owns state.db, the SQLite database of one home: which plugins
-// are installed, what people granted to them, their generations, and the
-// supervisor's counters.
+// are installed, what people granted to them, their generations, the
+// supervisor's counters, and the tokens of callers over TLS.
 //
 // What a method has returned without an error survives a kill at any moment:
 // every write is one transaction that is synced to the disk first. Every row
