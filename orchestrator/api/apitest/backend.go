@@ -40,6 +40,9 @@ type Backend struct {
 	events    []v1.Event
 	happened  chan struct{} // closed by the next event
 	hosts     []*host
+
+	tokens     []v1.Token
+	tokensMade int
 }
 
 // New returns a backend with its plugins.
@@ -72,7 +75,7 @@ func New() *Backend {
 
 // Parts returns b as what httpapi.New takes.
 func (b *Backend) Parts() httpapi.Backend {
-	return httpapi.Backend{System: b, Plugins: b, Tools: b, Hooks: b, Services: b, Permissions: b, Approvals: b, Events: b, Hosts: b}
+	return httpapi.Backend{System: b, Plugins: b, Tools: b, Hooks: b, Services: b, Permissions: b, Approvals: b, Events: b, Hosts: b, TokenAdmin: b}
 }
 
 // Version returns version 0.0.0-test.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -75,7 +76,22 @@ func (a *api) identify(r *http.Request) (Caller, error) {
 		WithHint("use a unix socket of the daemon, or TLS with a token")
 }
 
+// tokenCaller returns whose token a request carries. While too many requests of
+// its address fail it is not looked at: a right guess would be told apart.
 func (a *api) tokenCaller(r *http.Request) (Caller, error) {
+	failed := a.guesses.of(r.RemoteAddr)
+	if failed.Tokens() < 1 {
+		a.guesses.log.Do(func() { a.log.Warn("requests without a valid token are held off", "address", r.RemoteAddr) })
+		return Caller{}, errTooManyGuesses()
+	}
+	c, err := a.lookup(r)
+	if errdefs.IsUnauthorized(err) {
+		failed.Allow()
+	}
+	return c, err
+}
+
+func (a *api) lookup(r *http.Request) (Caller, error) {
 	refused := fault.New(errdefs.ErrUnauthenticated, "unauthenticated", "the request carries no valid token").
 		WithHint("send one in the header Authorization: Bearer TOKEN")
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -90,4 +106,20 @@ func (a *api) tokenCaller(r *http.Request) (Caller, error) {
 		return Caller{}, err
 	}
 	return c, nil
+}
+
+// while returns a context that ends with the caller's access.
+func (c Caller) while(ctx context.Context) (context.Context, func()) {
+	if c.Ended == nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-c.Ended:
+			cancel(fault.New(errdefs.ErrUnauthenticated, "token_ended", "the token was revoked, or has expired"))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }

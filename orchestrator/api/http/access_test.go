@@ -205,7 +205,7 @@ func TestTokensOverTLS(t *testing.T) {
 		{"no tokens", "Bearer operator", nil, 401},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			listener, err := httpapi.ListenTLS(t.Context(), "127.0.0.1:0", certFile, keyFile)
+			listener, err := httpapi.ListenTLS(t.Context(), "127.0.0.1:0", certFile, keyFile, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -221,15 +221,15 @@ func TestTokensOverTLS(t *testing.T) {
 
 func TestListenTLSRefuses(t *testing.T) {
 	certFile, keyFile, _ := certificate(t)
-	if _, err := httpapi.ListenTLS(t.Context(), "127.0.0.1:0", certFile, certFile); !errdefs.IsInvalidArgument(err) {
+	if _, err := httpapi.ListenTLS(t.Context(), "127.0.0.1:0", certFile, certFile, slog.New(slog.DiscardHandler)); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("no key: %v", err)
 	}
-	first, err := httpapi.ListenTLS(t.Context(), "127.0.0.1:0", certFile, keyFile)
+	first, err := httpapi.ListenTLS(t.Context(), "127.0.0.1:0", certFile, keyFile, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	if _, err := httpapi.ListenTLS(t.Context(), first.Addr().String(), certFile, keyFile); !errdefs.IsConflict(err) {
+	if _, err := httpapi.ListenTLS(t.Context(), first.Addr().String(), certFile, keyFile, slog.New(slog.DiscardHandler)); !errdefs.IsConflict(err) {
 		t.Errorf("taken address: %v", err)
 	}
 }

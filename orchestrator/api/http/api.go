@@ -5,9 +5,10 @@
 //
 // It promises that every answer that is no success is a v1.Error, that a
 // request without a caller is refused and one of a tenant's caller stays in
-// that tenant, that bodies, headers, queues and slow clients are bounded, that
-// a client that hangs up ends what it asked for, that a panic costs one
-// request, and that no path which a caller names is opened.
+// that tenant, that bodies, headers, queues, connections over TLS and slow
+// clients are bounded, that a client that hangs up, or whose token is revoked,
+// ends what it asked for, that a panic costs one request, and that no path
+// which a caller names is opened.
 package httpapi
 
 import (
@@ -42,6 +43,7 @@ type api struct {
 	backend Backend
 	log     *slog.Logger
 	tokens  Tokens
+	guesses *guesses
 
 	writeTimeout time.Duration
 
@@ -68,7 +70,7 @@ func New(backend Backend, opts Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", noRoute)
 	a := &api{
-		backend: backend, log: opts.Log, tokens: opts.Tokens, writeTimeout: opts.WriteTimeout,
+		backend: backend, log: opts.Log, tokens: opts.Tokens, guesses: newGuesses(), writeTimeout: opts.WriteTimeout,
 		uploads: newUploads(opts.UploadDir, opts.MaxUpload), reviews: newReviews(), replays: newReplays(),
 	}
 	r := &routes{API: humago.New(mux, config()), parts: backend.parts()}
@@ -83,6 +85,7 @@ func New(backend Backend, opts Options) http.Handler {
 	a.serviceRoutes(r)
 	a.eventRoutes(r)
 	a.hostRoutes(r)
+	a.tokenRoutes(r)
 	dropHumaErrors(r)
 	return a.observe(mux)
 }
@@ -98,7 +101,7 @@ func (b Backend) parts() map[string]bool {
 	return map[string]bool{
 		"system": b.System != nil, "plugins": b.Plugins != nil, "tools": b.Tools != nil, "hooks": b.Hooks != nil,
 		"services": b.Services != nil, "permissions": b.Permissions != nil, "approvals": b.Approvals != nil,
-		"events": b.Events != nil, "hosts": b.Hosts != nil,
+		"events": b.Events != nil, "hosts": b.Hosts != nil, "tokens": b.TokenAdmin != nil,
 	}
 }
 

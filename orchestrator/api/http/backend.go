@@ -138,6 +138,16 @@ type Tokens interface {
 	Lookup(ctx context.Context, token string) (Caller, error)
 }
 
+// TokenAdmin manages the tokens of callers over TLS.
+type TokenAdmin interface {
+	// Tokens returns those that reach tenant, or all for "", the oldest first.
+	Tokens(ctx context.Context, tenant string) ([]v1.Token, error)
+	CreateToken(ctx context.Context, req v1.CreateTokenRequest) (v1.CreatedToken, error)
+	// RevokeToken ends a token and returns what it was. Requests that it
+	// admitted end too.
+	RevokeToken(ctx context.Context, id string) (v1.Token, error)
+}
+
 // Backend is what the API is in front of. The operations of a part that is nil
 // are unavailable.
 type Backend struct {
@@ -150,6 +160,7 @@ type Backend struct {
 	Approvals   Approvals
 	Events      Events
 	Hosts       Hosts
+	TokenAdmin  TokenAdmin
 }
 
 // Access is what a caller may do.
@@ -163,10 +174,13 @@ const (
 
 // Caller is who made a request.
 type Caller struct {
-	// Actor names it in the audit log: "uid:1000" of a unix socket.
+	// Actor names it in the audit log: "uid:1000" of a unix socket, "token:ID".
 	Actor  string
 	Access Access
 	Tenant string // the only one, of AccessCall
+	// Ended is closed when the access ends; the contexts of the caller's requests
+	// end then. It may be nil.
+	Ended <-chan struct{}
 }
 
 type callerKey struct{}

@@ -42,7 +42,9 @@ func (a *api) observe(next http.Handler) http.Handler {
 		w := &responseWriter{ResponseWriter: inner, control: http.NewResponseController(inner), timeout: a.writeTimeout}
 		w.Header().Set(requestIDHeader, id)
 		caller, err := a.identify(r)
-		r = r.WithContext(WithCaller(r.Context(), caller))
+		ctx, leave := caller.while(WithCaller(r.Context(), caller))
+		defer leave()
+		r = r.WithContext(ctx)
 		defer func() {
 			p := recover()
 			if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the very value is the signal
@@ -60,8 +62,11 @@ func (a *api) observe(next http.Handler) http.Handler {
 			}
 		}()
 		if err != nil {
-			if errdefs.IsUnauthorized(err) {
+			switch {
+			case errdefs.IsUnauthorized(err):
 				w.Header().Set("WWW-Authenticate", "Bearer")
+			case errdefs.IsResourceExhausted(err):
+				w.Header().Set("Retry-After", "1") // seconds
 			}
 			writeError(w, err)
 			return

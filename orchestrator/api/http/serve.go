@@ -3,14 +3,18 @@ package httpapi
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/net/netutil"
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
 )
@@ -21,26 +25,38 @@ const (
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 64 << 10 // bytes
 	drainTimeout  = 10 * time.Second
+	maxConns      = 512 // over TLS at a time, so that strangers cannot use up the daemon's files
 )
 
-// ListenTLS listens on a TCP address with a certificate, both PEM files. What
-// comes in is served by [Serve], to callers with a token only.
-func ListenTLS(ctx context.Context, addr, certFile, keyFile string) (net.Listener, error) {
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+// ListenTLS listens on a TCP address with a certificate, both PEM files, which
+// are read again when they change. What comes in is served by [Serve], to
+// callers with a token only. More connections than it takes at a time wait.
+func ListenTLS(ctx context.Context, addr, certFile, keyFile string, log *slog.Logger) (net.Listener, error) {
+	cert, err := openCertificate(certFile, keyFile, log)
 	if err != nil {
-		return nil, fault.New(errdefs.ErrInvalidArgument, "bad_certificate", "cannot use the certificate %s: %w", certFile, classed(err)).
-			WithHint("name a PEM file with the certificate and its chain, and one with its key")
+		return nil, err
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", addr, classed(err))
+		return nil, fault.New(listenClass(err), "cannot_listen", "cannot listen on %s: %w", addr, err).
+			WithHint("name another address of this host with --listen")
 	}
-	return tls.NewListener(listener, &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		MinVersion:   tls.VersionTLS12,
-		NextProtos:   []string{"http/1.1"}, // hosts attach by WebSocket
+	return tls.NewListener(netutil.LimitListener(listener, maxConns), &tls.Config{
+		GetCertificate: cert.get,
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"http/1.1"}, // hosts attach by WebSocket
 	}), nil
+}
+
+func listenClass(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return errdefs.ErrConflict
+	case errors.Is(err, fs.ErrPermission):
+		return errdefs.ErrPermissionDenied
+	}
+	return errdefs.ErrInvalidArgument
 }
 
 // Serve serves handler on listener until ctx ends, and the contexts of the
