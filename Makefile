@@ -62,7 +62,11 @@ lint: go ## golangci-lint, pinned
 
 ci-full: test bench fuzz ## what takes longer than .ci/run may
 
+generate: go ## the clients, from the OpenAPI document; needs npm
+	$(GO) run ./orchestrator/client/gen/cmd orchestrator/api/http/testdata/openapi.json orchestrator/client/gen/gen.go
+	cd orchestrator/client/typescript && npm ci --ignore-scripts --no-audit --no-fund && npm run generate
+
 clean: ## remove what was built
 	rm -rf $(BIN) bench.txt images/runner-node/dist
 
-.PHONY: help go build engine tools demo test bench fuzz lint ci-full clean
+.PHONY: help go build engine tools demo test bench fuzz lint ci-full generate clean

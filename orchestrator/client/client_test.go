@@ -36,7 +36,9 @@ func serve(t *testing.T, handler http.Handler) *client.Client {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- httpapi.Serve(ctx, listener, handler, httpapi.Caller{Access: httpapi.AccessAdmin}, slog.New(slog.DiscardHandler)) }()
+	go func() {
+		done <- httpapi.Serve(ctx, listener, handler, httpapi.Caller{Access: httpapi.AccessAdmin}, slog.New(slog.DiscardHandler))
+	}()
 	c := client.New(socket)
 	t.Cleanup(func() {
 		c.Close()

@@ -575,6 +575,50 @@ func UploadPackage(tenant string, body io.Reader) Request[v1.Upload] {
 	return r
 }
 
+// ListTokensParams are the optional parameters of [ListTokens].
+type ListTokensParams struct {
+	Tenant *string // only those that reach this tenant: its own, and those of access admin
+	Limit  *int64  // items of the page
+	Cursor *string // where the page begins: next of the page before
+}
+
+// ListTokens is GET /v1/tokens: List the tokens of callers over TLS.
+func ListTokens(params ListTokensParams) Request[v1.TokenList] {
+	r := Request[v1.TokenList]{
+		Method: http.MethodGet,
+		Path:   "/v1/tokens",
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
+	set(r.Query, "tenant", params.Tenant)
+	set(r.Query, "limit", params.Limit)
+	set(r.Query, "cursor", params.Cursor)
+	return r
+}
+
+// CreateToken is POST /v1/tokens: Make a token for callers over TLS.
+func CreateToken(body v1.CreateTokenRequest) Request[v1.CreatedToken] {
+	r := Request[v1.CreatedToken]{
+		Method: http.MethodPost,
+		Path:   "/v1/tokens",
+		Query:  url.Values{},
+		Header: http.Header{},
+		Body:   body,
+	}
+	return r
+}
+
+// RevokeToken is DELETE /v1/tokens/{token}: End a token.
+func RevokeToken(token string) Request[v1.Token] {
+	r := Request[v1.Token]{
+		Method: http.MethodDelete,
+		Path:   fmt.Sprintf("/v1/tokens/%s", segment(token)),
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
+	return r
+}
+
 // ListAllToolsParams are the optional parameters of [ListAllTools].
 type ListAllToolsParams struct {
 	Limit  *int64  // items of the page
