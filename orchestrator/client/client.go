@@ -1,4 +1,4 @@
-// Package client talks to the daemon's API over its unix socket. Its errors
+// Package client talks to the daemon's API, over its unix socket or TLS. Its errors
 // are those of the daemon, with their class, code and hint; a daemon that is
 // not there, or breaks off, is Unavailable. A call whose ctx ends is cancelled
 // in the daemon too. Package gen holds the requests, generated from the OpenAPI
@@ -82,6 +82,9 @@ func send[T any](ctx context.Context, c *Client, r gen.Request[T]) (*http.Respon
 	if err := checkNames(r.Path); err != nil {
 		return nil, err
 	}
+	if key, ok := r.Header[v1.IdempotencyKey]; ok && key[0] == "" { // which would count as none
+		return nil, fault.New(errdefs.ErrInvalidArgument, "empty_key", "the idempotency key is empty")
+	}
 	body, contentType, err := encode(r.Body)
 	if err != nil {
 		return nil, err
@@ -139,6 +142,9 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) { // it quotes a URL that means nothing to a person
 		err = wrapped.Err
+	}
+	if err := untrusted(c.socket, err); err != nil {
+		return err
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -76,11 +76,11 @@ func (f *follower) read(ctx context.Context) error {
 		case err != nil:
 			return ended(ctx, err)
 		case m.name == v1.EventError:
-			return streamError(m.data)
+			return whyBroken(ctx, streamError(m.data))
 		}
 		var e v1.Event
 		if err := decode(m.name, m.data, &e); err != nil {
-			return ended(ctx, err)
+			return whyBroken(ctx, err)
 		}
 		if seq, err := strconv.ParseUint(m.id, 10, 64); err == nil {
 			f.query.Since = seq

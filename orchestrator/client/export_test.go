@@ -6,6 +6,9 @@ import (
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 )
 
+// MaxHostCalls is how many calls a host answers at once.
+const MaxHostCalls = maxHostCalls
+
 // ReadStream reads the event stream of an install.
 func ReadStream(r io.Reader, on func(name string, data []byte) error) (v1.PluginDetail, error) {
 	return readResult[v1.PluginDetail](r, on)

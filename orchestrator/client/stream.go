@@ -77,17 +77,23 @@ func (b *brokenStream) Error() string { return b.err.Error() }
 // follow sends a request and reads its events up to the last one: done holds
 // the result, error why there is none. on gets the others.
 func follow[T any](ctx context.Context, c *Client, r gen.Request[gen.Stream], on func(name string, data []byte) error) (T, error) {
-	var none T
 	response, err := send(ctx, c, r)
 	if err != nil {
+		var none T
 		return none, err
 	}
 	defer response.Body.Close()
 	result, err := readResult[T](response.Body, on)
-	if broken := (*brokenStream)(nil); errors.As(err, &broken) {
-		return none, ended(ctx, broken.err)
+	return result, whyBroken(ctx, err)
+}
+
+// whyBroken gives a brokenStream its class; other errors have theirs.
+func whyBroken(ctx context.Context, err error) error {
+	var broken *brokenStream
+	if errors.As(err, &broken) {
+		return ended(ctx, broken.err)
 	}
-	return result, err
+	return err
 }
 
 // readResult reads events up to the last one. What is not a stream of them is
