@@ -36,7 +36,9 @@ func (d daemon) serve(t *testing.T, parts httpapi.Backend) daemon {
 	log := slog.New(slog.DiscardHandler)
 	handler := httpapi.New(parts, httpapi.Options{UploadDir: t.TempDir()})
 	done := make(chan error)
-	go func() { done <- httpapi.Serve(ctx, listener, handler, httpapi.Caller{Access: httpapi.AccessAdmin}, log) }()
+	go func() {
+		done <- httpapi.Serve(ctx, listener, handler, httpapi.Caller{Access: httpapi.AccessAdmin}, log)
+	}()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
