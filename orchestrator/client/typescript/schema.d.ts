@@ -566,6 +566,44 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the tokens of callers over TLS */
+        get: operations["list-tokens"];
+        put?: never;
+        /** Make a token for callers over TLS */
+        post: operations["create-token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * End a token
+         * @description Requests with it are refused from now on, and those under way end: streams are cut, calls cancelled.
+         */
+        delete: operations["revoke-token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tools": {
         parameters: {
             query?: never;
@@ -659,6 +697,43 @@ export interface components {
         CallResult: {
             changes?: components["schemas"]["HookChange"][];
             result: unknown;
+        };
+        CreateTokenRequest: {
+            /** @enum {string} */
+            access: "admin" | "call";
+            /** Format: int64 */
+            forSeconds?: number;
+            /** @description for people */
+            name?: string;
+            /** @description required of access call, and of no other */
+            tenant?: string;
+        };
+        CreatedToken: {
+            /**
+             * @description admin: everything; call: read and call, of one tenant
+             * @enum {string}
+             */
+            access: "admin" | "call";
+            /** Format: date-time */
+            createdAt: string;
+            createdBy?: string;
+            /**
+             * Format: date-time
+             * @description absent: never
+             */
+            expiresAt?: string;
+            /** @description the audit log names its holder token:ID */
+            id: string;
+            /**
+             * Format: date-time
+             * @description about when: noted at most once a minute
+             */
+            lastUsedAt?: string;
+            name?: string;
+            /** @description what the header Authorization: Bearer takes; it is told this once */
+            secret: string;
+            /** @description the only one, of access call */
+            tenant?: string;
         };
         Diagnostic: {
             /** @enum {string} */
@@ -1165,6 +1240,36 @@ export interface components {
             /** Format: date-time */
             startedAt: string;
             version: components["schemas"]["Version"];
+        };
+        Token: {
+            /**
+             * @description admin: everything; call: read and call, of one tenant
+             * @enum {string}
+             */
+            access: "admin" | "call";
+            /** Format: date-time */
+            createdAt: string;
+            createdBy?: string;
+            /**
+             * Format: date-time
+             * @description absent: never
+             */
+            expiresAt?: string;
+            /** @description the audit log names its holder token:ID */
+            id: string;
+            /**
+             * Format: date-time
+             * @description about when: noted at most once a minute
+             */
+            lastUsedAt?: string;
+            name?: string;
+            /** @description the only one, of access call */
+            tenant?: string;
+        };
+        TokenList: {
+            /** @description cursor of the next page, if there is one */
+            next?: string;
+            tokens: components["schemas"]["Token"][];
         };
         Tool: {
             description: string;
@@ -2449,6 +2554,108 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Upload"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "list-tokens": {
+        parameters: {
+            query?: {
+                /** @description only those that reach this tenant: its own, and those of access admin */
+                tenant?: string;
+                /** @description items of the page */
+                limit?: number;
+                /** @description where the page begins: next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "create-token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    "Cache-Control"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedToken"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "revoke-token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description id of the token */
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Token"];
                 };
             };
             /** @description Error */
