@@ -58,8 +58,7 @@ func printError(w io.Writer, err error, tenant string) {
 	}
 }
 
-// ofTenant matches the beginning of a command that works in a tenant. What is
-// between "ocmt" and the command's name may be flags of all commands.
+// ofTenant matches the beginning of a command that works in a tenant.
 var ofTenant = regexp.MustCompile(`\bocmt (?:plugins|tools|hooks|services|approvals|events|status|audit)\b`)
 
 // forTenant makes the commands in a text commands of the tenant, unless it

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -160,5 +159,5 @@ func (p *progress) ask(question string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	_, _ = io.WriteString(p.w, clean(question)+" ")
+	fmt.Fprint(p.w, clean(question)+" ")
 }
