@@ -249,34 +249,38 @@ func (a *Authority) nextExpiry() time.Time {
 // expire removes the grants whose time is over. One that the store cannot
 // remove is out of force all the same.
 func (a *Authority) expire(ctx context.Context) {
-	now := time.Now()
-	for key, ended := range a.ended(now) {
+	for _, key := range a.keys() {
 		u := a.unit(key)
 		u.changing.Lock()
-		for _, g := range ended {
-			_, _ = a.cfg.Store.DeleteGrant(ctx, key, g.Kind, g.Target) // it has no effect any more; the next start tries again
-		}
-		before := a.Effective(key)
-		a.update(key, u, func() {
-			u.grants = slices.DeleteFunc(slices.Clone(u.grants), func(g policy.Grant) bool { return g.Expired(now) })
-		})
-		a.cfg.Expired(key, ended, policy.RestartNeeded(before, a.Effective(key)))
+		a.expireUnit(ctx, key, u)
 		u.changing.Unlock()
 	}
 }
 
-func (a *Authority) ended(now time.Time) map[plugin.Key][]policy.Grant {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	ended := map[plugin.Key][]policy.Grant{}
-	for key, u := range a.units {
-		for _, g := range u.grants {
-			if g.Expired(now) {
-				ended[key] = append(ended[key], g)
-			}
+// expireUnit is expire for one plugin. The caller holds u.changing: a grant
+// that is being renewed has not ended.
+func (a *Authority) expireUnit(ctx context.Context, key plugin.Key, u *unit) {
+	now := time.Now()
+	over := func(g policy.Grant) bool { return g.Expired(now) }
+	var ended []policy.Grant
+	for _, g := range a.Grants(key) {
+		if over(g) {
+			_, _ = a.cfg.Store.DeleteGrant(ctx, key, g.Kind, g.Target) // it has no effect any more; the next start tries again
+			ended = append(ended, g)
 		}
 	}
-	return ended
+	if ended == nil {
+		return
+	}
+	before := a.Effective(key)
+	a.update(key, u, func() { u.grants = slices.DeleteFunc(slices.Clone(u.grants), over) })
+	a.cfg.Expired(key, ended, policy.RestartNeeded(before, a.Effective(key)))
+}
+
+func (a *Authority) keys() []plugin.Key {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.Collect(maps.Keys(a.units))
 }
 
 // with returns set with id in it, and leaves set alone.
