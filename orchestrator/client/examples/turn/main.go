@@ -35,7 +35,7 @@ func main() {
 	}
 	if err := t.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "turn:", err)
-		os.Exit(1) //nolint:gocritic // the process ends, and with it the connections
+		os.Exit(1)
 	}
 }
 
