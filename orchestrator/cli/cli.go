@@ -85,10 +85,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied or refused,
   ocmt tools call @openclaw/kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'`,
 	},
 		a.serveCommand(), a.doctorCommand(), a.statusCommand(), a.eventsCommand(), a.pluginsCommand(), a.toolsCommand(),
-		a.hooksCommand(), a.servicesCommand(), a.approvalsCommand(), a.auditCommand(), a.versionCommand())
+		a.hooksCommand(), a.servicesCommand(), a.approvalsCommand(), a.auditCommand(), a.tokensCommand(), a.versionCommand())
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.home, "home", "", "home `DIR` (default $OCMT_HOME, else ~/.openclaw)")
-	flags.StringVar(&a.socket, "socket", "", "the daemon's socket (default ocmt/run/admin.sock in the home)")
+	flags.StringVar(&a.socket, "socket", "", "the daemon's socket, or https://HOST:PORT with $OCMT_TOKEN and $OCMT_CA (default ocmt/run/admin.sock in the home)")
 	flags.StringVar(&a.tenant, "tenant", plugin.DefaultTenant, "`NAME` of the tenant to work in")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -142,6 +142,9 @@ func usage(cmd *cobra.Command, format string, args ...any) error {
 
 // client returns a client of the daemon. The tenant is checked by it.
 func (a *app) client() (*client.Client, error) {
+	if isURL(a.socket) {
+		return a.remote()
+	}
 	if a.socket != "" {
 		return client.New(a.socket), nil
 	}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
+
+	"github.com/ocmt/ocmt/orchestrator/fault"
 )
 
 // ServeOptions are the flags of serve.
@@ -25,6 +29,9 @@ type ServeOptions struct {
 	BaseImage string
 	// CallSockets are other places for the call sockets of tenants.
 	CallSockets map[string]string
+	// Listen is a TCP address to serve callers with a token on, with TLS; empty
+	// is none. The certificate and its key are PEM files.
+	Listen, TLSCert, TLSKey string
 	// LogLevel is "debug", "info", "warn" or "error".
 	LogLevel string
 	// Stderr takes the log.
@@ -35,6 +42,7 @@ var (
 	engines     = []string{"auto", "docker"} // as in package engine
 	logLevels   = []string{"debug", "info", "warn", "error"}
 	imageDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	hostName    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -45,11 +53,16 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: `Run the daemon: it starts the enabled plugins, watches over them, and answers
 the other commands on its unix socket. SIGTERM or an interrupt stops it and its
 plugins in order; a second one ends it at once, and the next start removes what
-it left.`,
+it left.
+
+With --listen it answers on a TCP address too: with TLS, and only to who has a
+token of "ocmt tokens create".`,
 		Example: `  ocmt serve
-  ocmt serve --home /var/lib/ocmt --runtime runsc`,
+  ocmt serve --home /var/lib/ocmt --runtime runsc
+  ocmt serve --listen 10.0.0.5:8443 --tls-cert cert.pem --tls-key key.pem`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.Socket = a.socket
 			if err := checkServe(cmd, opts); err != nil {
 				return err
 			}
@@ -57,7 +70,7 @@ it left.`,
 			if err != nil {
 				return err
 			}
-			opts.Home, opts.Socket = dir, a.socket
+			opts.Home = dir
 			defer context.AfterFunc(cmd.Context(), a.sayStopping)()
 			return a.env.Serve(cmd.Context(), opts)
 		},
@@ -66,6 +79,9 @@ it left.`,
 	cmd.Flags().StringVar(&opts.BaseImage, "base-image", "", "`DIGEST` of another base image to allow and use")
 	cmd.Flags().StringToStringVar(&opts.CallSockets, "call-socket", nil,
 		"`TENANT=PATH` of the socket for a tenant's hosts, mode 0660, instead of the home's own; may be repeated")
+	cmd.Flags().StringVar(&opts.Listen, "listen", "", "also serve callers with a token, with TLS, on a TCP `HOST:PORT`")
+	cmd.Flags().StringVar(&opts.TLSCert, "tls-cert", "", "PEM `FILE` with the certificate for --listen; a new one is used when it changes")
+	cmd.Flags().StringVar(&opts.TLSKey, "tls-key", "", "PEM `FILE` with its key")
 	cmd.Flags().StringVar(&opts.LogLevel, "log-level", "info", "least grave lines to log: "+strings.Join(logLevels, ", "))
 	return cmd
 }
@@ -85,6 +101,8 @@ func engineFlags(cmd *cobra.Command, engine, runtime *string) {
 
 func checkServe(cmd *cobra.Command, opts ServeOptions) error {
 	switch {
+	case isURL(opts.Socket):
+		return usage(cmd, "--socket %q is no path; --listen is for TCP", opts.Socket)
 	case !slices.Contains(engines, opts.Engine):
 		return usage(cmd, "--engine %q is not one of %s", opts.Engine, strings.Join(engines, ", "))
 	case !slices.Contains(logLevels, opts.LogLevel):
@@ -92,5 +110,37 @@ func checkServe(cmd *cobra.Command, opts ServeOptions) error {
 	case opts.BaseImage != "" && !imageDigest.MatchString(opts.BaseImage):
 		return usage(cmd, "--base-image %q is no digest of the form sha256:<64 hex digits>", opts.BaseImage)
 	}
+	return checkListen(cmd, opts)
+}
+
+// checkListen refuses to listen on TCP without TLS.
+func checkListen(cmd *cobra.Command, opts ServeOptions) error {
+	if opts.Listen == "" {
+		if opts.TLSCert != "" || opts.TLSKey != "" {
+			return usage(cmd, "--tls-cert and --tls-key are for --listen, which is missing")
+		}
+		return nil
+	}
+	host, _, err := net.SplitHostPort(opts.Listen)
+	if err != nil {
+		return usage(cmd, "--listen %q is not of the form HOST:PORT", opts.Listen)
+	}
+	if opts.TLSCert == "" || opts.TLSKey == "" {
+		return fault.New(errdefs.ErrInvalidArgument, usageCode, "--listen needs --tls-cert and --tls-key: the API is not served without TLS").
+			WithHint("to try it out, make a certificate and trust it with OCMT_CA=cert.pem: %s", certificateCommand(host))
+	}
 	return nil
+}
+
+// certificateCommand makes a certificate for host that signs itself.
+func certificateCommand(host string) string {
+	names := "DNS:localhost,IP:127.0.0.1"
+	switch ip := net.ParseIP(host); {
+	case ip != nil && !ip.IsUnspecified():
+		names = "IP:" + host
+	case ip == nil && hostName.MatchString(host):
+		names = "DNS:" + host
+	}
+	return "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=ocmt " +
+		"-addext subjectAltName=" + names + " -keyout key.pem -out cert.pem"
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -56,8 +57,11 @@ type Options struct {
 	BaseImage string // digest of an image of the operator's
 	// CallSockets are other places for the call sockets of tenants.
 	CallSockets map[string]string
-	LogLevel    string // debug, info, warn or error
-	Stderr      io.Writer
+	// Listen is a TCP address to serve callers with a token on, with TLS; empty
+	// is none. The certificate and its key are PEM files.
+	Listen, TLSCert, TLSKey string
+	LogLevel                string // debug, info, warn or error
+	Stderr                  io.Writer
 }
 
 // Daemon is a daemon that has everything but does not serve yet. Make it with
@@ -77,6 +81,8 @@ type Daemon struct {
 	installer  *install.Installer
 	catalog    *catalog
 	audit      *audit.Log
+	tokens     *tokens
+	remote     net.Listener // with TLS; nil if there is none
 	authority  *authority.Authority
 	supervisor *supervisor.Supervisor
 	services   *services.Manager
@@ -127,7 +133,7 @@ func open(ctx context.Context, opts Options, restarts supervisor.Policy) (_ *Dae
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{
-		d.openHome, d.openAudit, d.openEngine, d.openImages, d.openBus, d.recover, d.wire, d.startPlugins,
+		d.openHome, d.openAudit, d.openTokens, d.openEngine, d.openImages, d.openBus, d.recover, d.wire, d.startPlugins,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

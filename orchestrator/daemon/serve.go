@@ -18,8 +18,8 @@ const (
 	placedCallsMode fs.FileMode = 0o660
 )
 
-// Serve serves the API on the admin socket and on the call socket of every
-// tenant, follows the config.json files, lets grants expire, and verifies the
+// Serve serves the API on the admin socket, on the call socket of every tenant
+// and with TLS if that is asked for, follows the config.json files, lets grants expire, and verifies the
 // payloads now and then, until ctx ends.
 func (d *Daemon) Serve(ctx context.Context) error {
 	socket := d.opts.Socket
@@ -37,6 +37,7 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	d.stopping = ctx.Done() // closed before the contexts of requests, which derive from it
 	handler := d.handler()
 	background.Go(func() { d.watchTenants(ctx, &background, handler) })
+	background.Go(func() { d.serveRemote(ctx, handler) })
 	background.Go(func() { d.verifyNowAndThen(ctx) })
 	background.Go(func() { d.authority.Run(ctx) })
 	background.Go(func() { d.tellStates(ctx) })
@@ -48,7 +49,8 @@ func (d *Daemon) handler() http.Handler {
 	return httpapi.New(httpapi.Backend{
 		System: system{d}, Plugins: pluginAPI{d}, Tools: toolAPI{d}, Hooks: hookAPI{d}, Services: serviceAPI{d},
 		Permissions: permissionAPI{d}, Approvals: approvalAPI{d}, Events: eventAPI{d}, Hosts: hostAPI{d},
-	}, httpapi.Options{Log: d.logger, UploadDir: d.home.Run()})
+		TokenAdmin: tokenAPI{d},
+	}, httpapi.Options{Log: d.logger, UploadDir: d.home.Run(), Tokens: d.tokens})
 }
 
 // serveCalls serves the call socket of a tenant until ctx ends. Without it the
