@@ -70,6 +70,27 @@ func (p *Peer) Request(ctx context.Context, verb string, data []byte) ([]byte, e
 	}
 }
 
+// Settle returns when all has been handled that the runner sent before an
+// answer which [Peer.Request] has returned: handlers work beside the answers,
+// and an answer may overtake what waits for one. A handler of [Peer.HandleAsync]
+// has then returned, and may not have answered.
+//
+// Errors: Unavailable when the peer is closed, DeadlineExceeded, Canceled.
+func (p *Peer) Settle(ctx context.Context) error {
+	handled := make(chan struct{})
+	if err := p.host.Barrier(func() { close(handled) }); err != nil {
+		return fmt.Errorf("cannot wait for what plugin %q sent: %w", p.id.Plugin, natsError(err))
+	}
+	select {
+	case <-handled:
+		return nil
+	case <-ctx.Done():
+		return contextError(ctx.Err())
+	case <-p.done:
+		return p.errClosed()
+	}
+}
+
 // Publish sends data to the runner under verb. A runner that is not there
 // does not get it.
 //

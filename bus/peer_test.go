@@ -321,6 +321,49 @@ func TestHandleAsync(t *testing.T) {
 	}
 }
 
+// TestSettle has an answer overtake the messages before it, and waits for them.
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Limits{})
+	id := identity("default", "p", 1)
+	p, socket := attach(t, s, id)
+	const messages = 5
+	handled, hold := make(chan string, messages), make(chan struct{})
+	if err := p.Handle(subject.Progress, func(_ context.Context, data []byte) []byte {
+		<-hold
+		handled <- string(data)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	nc, _ := runner(t, socket, id)
+	if _, err := nc.Subscribe(subject.In(id.subject(), subject.Tool), func(m *nats.Msg) {
+		for range messages {
+			_ = nc.Publish(subject.Out(id.subject(), subject.Progress), []byte("x"))
+		}
+		_ = m.Respond(nil)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	request(t, p, subject.Tool, "x")
+	brief, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := p.Settle(brief); !errdefs.IsDeadlineExceeded(err) {
+		t.Errorf("while a handler is busy: got %v, want DeadlineExceeded", err)
+	}
+	close(hold)
+	if err := p.Settle(t.Context()); err != nil || len(handled) != messages {
+		t.Errorf("%d of %d messages were handled, %v", len(handled), messages, err)
+	}
+	p.Close()
+	if err := p.Settle(t.Context()); !errdefs.IsUnavailable(err) {
+		t.Errorf("after close: got %v, want Unavailable", err)
+	}
+}
+
 // TestHostReconnects has the server drop the host's connection, as it would
 // drop a slow one.
 func TestHostReconnects(t *testing.T) {

@@ -62,8 +62,9 @@ type Plugins interface {
 type Peer interface {
 	// CallTool sends the call and waits for its result, no longer than ctx
 	// and not beyond the end of the generation, which is Unavailable. It calls
-	// progress, in order, for every interim result. An error that
-	// wraps ErrNotDelivered says that the plugin never got the call.
+	// progress, if that is not nil, in order for every interim result, before
+	// it returns. An error that wraps ErrNotDelivered says that the plugin
+	// never got the call.
 	CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error)
 	// Cancel asks the plugin to abort the call; it does not wait.
 	Cancel(id string)
@@ -248,6 +249,10 @@ func newCall(ctx context.Context, req Request, params json.RawMessage) wire.Tool
 // waits no longer. It starts no goroutine: on a machine that is otherwise idle
 // the switch to one costs more than all checks of a call.
 func invoke(ctx context.Context, peer Peer, call wire.ToolCall, progress func(json.RawMessage)) (wire.ToolResult, error) {
+	if progress == nil {
+		result, err := peer.CallTool(ctx, call, nil)
+		return settle(ctx, peer, call.ID, result, err)
+	}
 	updates := &updates{deliver: progress, id: call.ID}
 	defer updates.stop()
 	result, err := peer.CallTool(ctx, call, updates.put)
@@ -293,7 +298,7 @@ type updates struct {
 func (u *updates) put(p wire.Progress) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.stopped && u.deliver != nil && p.ID == u.id {
+	if !u.stopped && p.ID == u.id {
 		u.deliver(p.Update)
 	}
 }

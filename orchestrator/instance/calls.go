@@ -31,6 +31,9 @@ func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress f
 	}
 	var result wire.ToolResult
 	err := in.request(ctx, subject.Tool, &call, &result)
+	if err == nil && progress != nil {
+		_ = in.peer.Settle(ctx) // the last interim results are wanted too, but not more than the answer
+	}
 	return result, err
 }
 
