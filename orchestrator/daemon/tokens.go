@@ -276,11 +276,17 @@ func (d *Daemon) serveRemote(ctx context.Context, handler http.Handler) {
 		return
 	}
 	addr := d.remote.Addr()
-	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+	if everyNetwork(addr) {
 		d.logger.Warn("the API is offered on every network of this host", "address", addr.String())
 	}
 	d.logger.Info("serving with TLS", "address", addr.String(), "tokens", len(d.tokens.list("")))
 	if err := httpapi.Serve(ctx, d.remote, handler, httpapi.Caller{}, d.logger); err != nil {
 		d.logger.Error("callers over TLS are not served", "address", addr.String(), "error", err)
 	}
+}
+
+// everyNetwork says whether addr is that of all networks of the host.
+func everyNetwork(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && (len(tcp.IP) == 0 || tcp.IP.IsUnspecified())
 }

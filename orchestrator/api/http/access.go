@@ -93,7 +93,7 @@ func (a *api) tokenCaller(r *http.Request) (Caller, error) {
 
 func (a *api) lookup(r *http.Request) (Caller, error) {
 	refused := fault.New(errdefs.ErrUnauthenticated, "unauthenticated", "the request carries no valid token").
-		WithHint("send one in the header Authorization: Bearer TOKEN")
+		WithHint("send one in the header Authorization: Bearer TOKEN; ocmt takes it from OCMT_TOKEN")
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if a.tokens == nil || !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxToken {
 		return Caller{}, refused
