@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
@@ -152,6 +153,7 @@ func (u *unit) CallHook(ctx context.Context, call wire.HookCall) (wire.HookResul
 
 // workspace returns dir if the plugin has it, and nothing otherwise.
 func (u *unit) workspace(dir string) string {
+	dir = filepath.Clean(dir) // or ".." would lead out of a granted one
 	for _, w := range u.allowed.Workspaces {
 		if policy.Within(dir, w.Path) {
 			return dir
