@@ -67,13 +67,17 @@ func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
 	d.configuring.Lock()
 	defer d.configuring.Unlock()
 	installed := d.catalog.list(tenant)
-	before := map[plugin.Key]config.Entry{}
+	before, asked := map[plugin.Key]config.Entry{}, map[plugin.Key][]policy.Request{}
 	for _, p := range installed {
 		before[p.Key], _ = d.catalog.entry(p.Key)
+		asked[p.Key] = d.authority.Requests(p.Key)
 	}
 	d.catalog.readConfig(tenant)
 	d.events.Publish(tenant, "", v1.EventConfig, nil)
 	d.hosts.Notify(tenant, "", v1.HostConfigChanged, json.RawMessage("{}"))
+	for _, p := range installed {
+		d.noteWidening(p.Key, asked[p.Key])
+	}
 	for _, on := range []bool{false, true} {
 		for _, p := range installed {
 			if d.catalog.enabled(p.Key) == on {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -198,6 +199,24 @@ func (d *Daemon) onExpired(key plugin.Key, ended []policy.Grant, restart bool) {
 	d.logger.Info("restarting for a grant that ended", "tenant", key.Tenant, "plugin", key.ID)
 	if err := d.supervisor.Replace(context.Background(), key); err != nil {
 		d.logger.Error("cannot restart for a grant that ended", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+	}
+}
+
+// noteWidening records what an edit of config.json asks for a plugin that was
+// not asked for before. It grants nothing.
+func (d *Daemon) noteWidening(key plugin.Key, before []policy.Request) {
+	for _, r := range d.authority.Requests(key) {
+		known := slices.ContainsFunc(before, func(b policy.Request) bool { return b.ID == r.ID })
+		if known || r.Origin != policy.OriginConfig {
+			continue
+		}
+		rec := audit.Record{
+			Tenant: key.Tenant, Plugin: key.ID, Actor: theFile, Action: "permission.request", Target: requestApproval(key, r).Target, Outcome: outcomePending,
+		}
+		if err := d.note(context.Background(), rec); err != nil {
+			d.logger.Error("cannot record what config.json asks for", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+		}
+		d.tellPermission(key, "requested", permissionOfRequest(r))
 	}
 }
 

@@ -19,10 +19,15 @@ const (
 	outcomeFailed  = "failed"
 	outcomeAllowed = "allowed"
 	outcomeDenied  = "denied"
+	outcomePending = "pending" // a person is asked
 )
 
-// theDaemon is the actor of what nobody asked for.
-const theDaemon = "ocmt"
+// Actors that are no callers: of what nobody asked for, and of what whoever can
+// write config.json asks for.
+const (
+	theDaemon = "ocmt"
+	theFile   = "config.json"
+)
 
 func actorOf(ctx context.Context) string {
 	if actor := httpapi.CallerOf(ctx).Actor; actor != "" {
