@@ -24,15 +24,20 @@ export class Approvals {
   }
 
   /**
-   * remember keeps the onResolution of a handler's result, if there is one.
+   * remember keeps the onResolution of a handler's result, if there is one
+   * that can be read.
    * @param {string} id of the hook call
    * @param {any} result
    */
   remember(id, result) {
-    const approval = result?.requireApproval;
-    if (typeof approval?.onResolution !== "function") return;
-    this.#forget();
-    this.#waiting.set(id, { tell: (decision) => approval.onResolution(decision), since: this.#clock() });
+    try {
+      const approval = result?.requireApproval;
+      if (typeof approval?.onResolution !== "function") return;
+      this.#forget();
+      this.#waiting.set(id, { tell: (decision) => approval.onResolution(decision), since: this.#clock() });
+    } catch (error) {
+      this.#warn(`requireApproval of hook call ${id}: ${describe(error).message}`);
+    }
   }
 
   /**

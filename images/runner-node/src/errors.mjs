@@ -9,6 +9,8 @@ const MAX_STACK = 4096;
 
 /** A failure with a code of the wire contract. */
 export class RunnerError extends Error {
+  #own = true;
+
   /**
    * @param {string} code
    * @param {string} message
@@ -18,6 +20,15 @@ export class RunnerError extends Error {
     super(message);
     this.code = code;
     this.cause = cause;
+  }
+
+  /**
+   * is tells a RunnerError from what a plugin threw. Unlike instanceof it asks
+   * nothing of the value: the traps of a proxy may throw.
+   * @param {unknown} value
+   */
+  static is(value) {
+    return value !== null && typeof value === "object" && #own in value;
   }
 }
 
@@ -85,7 +96,7 @@ function messageOf(thrown) {
  * @param {string} [code] the code when the error has none of its own
  */
 export function wireError(error, code = "threw") {
-  if (!(error instanceof RunnerError)) return { code, ...describe(error) };
+  if (!RunnerError.is(error)) return { code, ...describe(error) };
   const cause = error.cause === undefined ? {} : describe(error.cause);
   return { code: error.code, ...cause, message: cut(error.message, MAX_MESSAGE) };
 }

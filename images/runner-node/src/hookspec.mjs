@@ -33,18 +33,25 @@ export function newHook({ event: given, handler, options, registrar }, diagnose)
   const event = typeof given === "string" ? given.trim() : "";
   if (!event || event.length > MAX_EVENT || typeof handler !== "function") return null;
   const { priority, timeoutMs, name, description, registrationId, requiresToolAuthority } = options ?? {};
-  if (priority !== undefined && !Number.isFinite(priority)) {
+  const rank = rankOf(priority);
+  if (priority !== undefined && rank === undefined) {
     diagnose("warn", `the priority of a hook of ${event} is not a number; it is 0`);
   }
   const core = {
     event,
-    priority: Number.isFinite(priority) ? priority : 0,
+    priority: rank ?? 0,
     ...(Number.isFinite(timeoutMs) && timeoutMs > 0 ? { timeoutMs } : {}),
     registrar,
   };
   const filters = filtersOf(event, options, diagnose);
   const full = spec({ ...core, ...filters, name, description, registrationId, requiresToolAuthority });
   return { event, registrar, handler, spec: full.truncated || long(filters) ? core : full, takes: (payload) => takes(filters, payload) };
+}
+
+/** A priority as JSON can tell it: of an infinite one the largest there is. */
+function rankOf(priority) {
+  if (typeof priority !== "number" || Number.isNaN(priority)) return undefined;
+  return Math.max(-Number.MAX_VALUE, Math.min(priority, Number.MAX_VALUE));
 }
 
 /**

@@ -18,11 +18,15 @@ const promiseResolve = Promise.resolve.bind(Promise);
 
 /**
  * settle calls one of the two functions once the value, promise or not, is
- * settled.
+ * settled. A promise whose constructor throws has failed.
  * @param {unknown} value
  * @param {(value: unknown) => void} done
  * @param {(error: unknown) => void} [failed]
  */
 export function settle(value, done, failed) {
-  apply(promiseThen, promiseResolve(value), [done, failed]);
+  try {
+    apply(promiseThen, promiseResolve(value), [done, failed]);
+  } catch (error) {
+    failed?.(error);
+  }
 }

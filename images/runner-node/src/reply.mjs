@@ -24,12 +24,18 @@ export function withJSON(head, fields) {
  * @returns {boolean} whether it was sent as it is
  */
 export function answer(bus, reply, head, fields) {
+  let text;
   try {
-    bus.publish(reply, withJSON(head, fields()));
+    text = withJSON(head, fields());
+  } catch (error) {
+    answerError(bus, reply, head, error);
+    return false;
+  }
+  try {
+    bus.publish(reply, text);
     return true;
   } catch (error) {
-    const known = error instanceof RangeError ? new RunnerError("unserialised", `the result is too large: ${error.message}`) : error;
-    answerError(bus, reply, head, known);
+    answerError(bus, reply, head, new RunnerError("unserialised", `the result is too large: ${error.message}`));
     return false;
   }
 }

@@ -1,7 +1,7 @@
 // Turning what a plugin hands over into JSON: strictly for results, loosely
 // for the description of a registration.
 
-import { RunnerError } from "./errors.mjs";
+import { describe, RunnerError } from "./errors.mjs";
 import { jsonStringify } from "./primordials.mjs";
 
 /** How deep a description may be, how many entries of a list or object it keeps, and how long it may be, in characters. */
@@ -20,7 +20,7 @@ export function resultJSON(value) {
   try {
     return jsonStringify(value) ?? "null";
   } catch (error) {
-    throw new RunnerError("unserialised", `cannot write the result as JSON: ${error?.message}`, error);
+    throw new RunnerError("unserialised", `cannot write the result as JSON: ${describe(error).message}`, error);
   }
 }
 

@@ -27,6 +27,8 @@ test("hooks are described", () => {
     { form: "export", event: "agent:message:sync", priority: 0, registrar: "export" },
     { form: "register", event: "before_tool_call", priority: 0, registrar: "on", matcher: ["exec", "apply_patch"] },
     { form: "register", event: "message_sending", priority: -1.5, registrar: "on" },
+    { form: "register", event: "message_sent", priority: Number.MAX_VALUE, registrar: "on" },
+    { form: "register", event: "session_end", priority: -Number.MAX_VALUE, registrar: "on" },
     { form: "register", event: "gateway_start", priority: 0, registrar: "on" },
     { form: "register", event: "before_agent_reply", priority: 0, registrar: "on", eligibleTriggers: ["user"] },
     { form: "register", event: "reply_dispatch", priority: 0, registrar: "on" },
@@ -68,7 +70,7 @@ test("export form: a long reason is cut to 4 KiB", async () => {
 });
 
 for (const [doing, code, message] of [
-  ["throw", "threw", "too far"], ["unreadable", "threw", "thrown value cannot be read"], ["cycle", "unserialised", /circular/],
+  ["throw", "threw", "too far"], ["block unreadable", "threw", "^no$"], ["unreadable", "threw", "thrown value cannot be read"], ["cycle", "unserialised", /circular/],
 ]) {
   test(`export form: ${doing}`, async () => {
     const { error, ...rest } = fields(await call(EXPORT, { do: doing }));
@@ -114,6 +116,12 @@ for (const [doing, code, message] of [
     assert.match(error.message, message);
   });
 }
+
+test("register form: an approval that cannot be read", async () => {
+  assert.deepEqual(fields(await call("message_sending", { do: "hidden approval" })), { result: { content: "y" } });
+  await host.until(() => host.stderr.includes("not for you"));
+  assert.equal((await host.ask("ping", { type: "ping" })).type, "pong");
+});
 
 test("register form: the context", async () => {
   const context = { agentId: "a", sessionKey: "k", sessionId: "s", runId: "r", toolCallId: "t", senderId: "u", workspaceDir: "/elsewhere" };

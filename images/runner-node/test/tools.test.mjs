@@ -21,7 +21,7 @@ for (const [kind, want] of [
 }
 
 for (const [kind, message] of [
-  ["bigint", /BigInt/], ["cycle", /circular/], ["throwing", /not me/], ["large", /too large: message of 2097\d+ bytes exceeds the limit of 1048576/],
+  ["bigint", /BigInt/], ["cycle", /circular/], ["throwing", /not me/], ["throwing a proxy", /cannot be read/], ["large", /too large: message of 2097\d+ bytes exceeds the limit of 1048576/],
 ]) {
   test(`unserialised: ${kind}`, async () => {
     const { error, result } = await host.call("result", { kind });
@@ -36,6 +36,7 @@ for (const [kind, want] of [
   ["text", { message: "just text" }],
   ["nothing", { message: "undefined" }],
   ["unreadable", { message: "thrown value cannot be read" }],
+  ["proxy", { message: "thrown value cannot be read" }],
   ["deep", { message: "deep", name: "Error" }],
 ]) {
   test(`threw: ${kind}`, async () => {
@@ -43,6 +44,12 @@ for (const [kind, want] of [
     const { stack, ...rest } = error;
     assert.deepEqual(rest, { code: "threw", ...want });
     assert.ok((stack ?? "").length <= 4096);
+  });
+}
+
+for (const tool of ["hostile", "unsettled"]) {
+  test(`a result that throws when it is asked anything: ${tool}`, async () => {
+    assert.deepEqual((await host.call(tool)).error, { code: "threw", message: "thrown value cannot be read" });
   });
 }
 
