@@ -239,7 +239,7 @@ func TestInstallAndUninstall(t *testing.T) {
 			if got.Key != (plugin.Key{Tenant: "default", ID: "plug"}) || got.Descriptor.Version != "1.0.0" || got.Payload.Form != form || got.InstalledAt.IsZero() {
 				t.Errorf("installed %+v", got)
 			}
-			if diff := cmp.Diff([]string{StepFetch, StepDescribe, StepSeal, StepCheck, StepRecord}, slices.Compact(steps)); diff != "" {
+			if diff := cmp.Diff([]string{StepFetch, StepDescribe, StepSeal, StepCheck, StepReview, StepRecord}, slices.Compact(steps)); diff != "" {
 				t.Errorf("steps (-want +got):\n%s", diff)
 			}
 			sealed, err := seal.Open(ctx, b.StoreDir, got.Payload)
