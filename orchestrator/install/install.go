@@ -302,6 +302,7 @@ func (in *Installer) check(ctx context.Context, key plugin.Key, d plugin.Descrip
 			WithHint("a plugin exports `tools`, `hooks` or `services`, or a default function or object with register(api)")
 	}
 	surface.Diagnostics = append(surface.Diagnostics, gateway.Unchecked(surface)...)
+	surface.Diagnostics = append(surface.Diagnostics, policy.Unused(surface)...)
 	if len(scripts) > 0 {
 		surface.Diagnostics = append(surface.Diagnostics, plugin.Diagnostic{
 			Level: "warn", Message: "install scripts were not run: " + strings.Join(scripts, ", "),

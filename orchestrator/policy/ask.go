@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,35 @@ func Asked(d plugin.Descriptor, s plugin.Surface, limits Limits) []Ask {
 		wishes[i] = Ask{Kind: Kind(w.Kind), Target: w.Target, Origin: OriginManifest, Class: Wish, Reason: w.Reason}
 	}
 	return normalAsks(append(asks, beyond(wishes, asks)...))
+}
+
+// maxUnused is how many registrations are named that nobody can grant.
+const maxUnused = 8
+
+// Unused says which registrations nobody can grant, and so are never called.
+// It keeps silent about those without a name, of which there may be many.
+func Unused(s plugin.Surface) []plugin.Diagnostic {
+	var list []plugin.Diagnostic
+	seen := map[string]bool{}
+	for _, r := range s.Registrations {
+		shown := plugin.Printable(r.Name, maxShown)
+		text := fmt.Sprintf("the %s %s is never used: its name is too long, or cannot be shown", r.Kind, shown)
+		var err error
+		if r.Kind == plugin.KindHook {
+			text = fmt.Sprintf("the hook of %s is never called: no host sends such an event", shown)
+			_, err = plugin.LookupEvent(r.Name)
+		} else {
+			_, err = ParseGrant(string(Registration), r.Kind+":"+r.Name, "")
+		}
+		if err == nil || r.Name == "" || seen[text] {
+			continue
+		}
+		seen[text] = true
+		if len(list) < maxUnused {
+			list = append(list, plugin.Diagnostic{Level: "warn", Message: text})
+		}
+	}
+	return list
 }
 
 // Tried returns the ask for a destination that a running plugin tried to

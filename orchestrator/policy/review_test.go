@@ -252,3 +252,38 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+func TestUnused(t *testing.T) {
+	surface := brave(t).Surface
+	for _, name := range []string{"", "no_such_event", strings.Repeat("a:", 100) + "b", "a b:c", "日本:語"} {
+		surface.Registrations = append(surface.Registrations, plugin.Registration{Kind: "hook", Name: name})
+	}
+	for _, name := range []string{"", strings.Repeat("s", maxName+1), "line\nbreak", "сервис"} {
+		surface.Registrations = append(surface.Registrations, plugin.Registration{Kind: "service", Name: name})
+	}
+	var got []string
+	for _, d := range Unused(surface) {
+		if d.Level != "warn" {
+			t.Errorf("level of %q = %s, want warn", d.Message, d.Level)
+		}
+		got = append(got, strings.SplitAfter(d.Message, ":")[0])
+	}
+	want := []string{
+		"the httpRoute /x is never used:",
+		"the hook of no_such_event is never called:",
+		"the hook of a:",
+		"the hook of a b:",
+		"the hook of 日本:",
+		"the service " + plugin.Printable(strings.Repeat("s", maxName+1), maxShown) + " is never used:",
+		"the service line break is never used:",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("unused (-want +got):\n%s", diff)
+	}
+	for i := range 100 {
+		surface.Registrations = append(surface.Registrations, plugin.Registration{Kind: "hook", Name: "no_such_event" + strings.Repeat("x", i)})
+	}
+	if n := len(Unused(surface)); n != maxUnused {
+		t.Errorf("%d are named, want %d", n, maxUnused)
+	}
+}
