@@ -199,7 +199,7 @@ func (l *epochLog) verify(ctx context.Context, dir string, report *Report) error
 		return err
 	}
 	report.TornBytes += w.torn
-	return l.finish(w, report)
+	return l.finish(w)
 }
 
 // advance reads the next checkpoint of the file.
@@ -268,7 +268,7 @@ func (l *epochLog) compare(w *walk, e *Entry, c checkpoint, what string) error {
 }
 
 // finish checks what must hold at the end of the records.
-func (l *epochLog) finish(w *walk, report *Report) error {
+func (l *epochLog) finish(w *walk) error {
 	size := w.chain.tree.size
 	end := func(format string, args ...any) *Problem {
 		return &Problem{Epoch: l.epoch, File: w.last.File, Line: w.last.Line, Seq: size + 1, Reason: fmt.Sprintf(format, args...)}

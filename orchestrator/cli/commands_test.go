@@ -247,7 +247,7 @@ func TestGrantRefused(t *testing.T) {
 		want string
 	}{
 		{"demo network https://api.example.com:443", 2, "has a scheme\n  hint: write host:port without a scheme"},
-		{"demo netwrok api.example.com:443", 2, `"netwrok" is no kind of permission`},
+		{"demo nettwork api.example.com:443", 2, `"nettwork" is no kind of permission`},
 		{"demo network api.example.com:443 --for -1h", 2, "--for -1h0m0s is not between 1s and"},
 		{"demo network api.example.com:443 --for 0s", 2, "--for 0s is not between"},
 		{"demo network api.example.com:443 --for 9000h", 2, "is not between"},

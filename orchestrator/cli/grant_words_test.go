@@ -62,7 +62,7 @@ func TestGrantWordsRefused(t *testing.T) {
 		flags grantWords
 		want  string
 	}{
-		{words: "netwrok a.example.com:443", want: "is no kind of permission"},
+		{words: "nettwork a.example.com:443", want: "is no kind of permission"},
 		{words: "network", want: "missing"},
 		{words: "network https://api.example.com:443", want: "has a scheme"},
 		{words: "network api.example.com", want: "has no port"},

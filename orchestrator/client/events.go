@@ -45,7 +45,7 @@ func (c *Client) Events(ctx context.Context, q v1.EventQuery, each func(v1.Event
 	case f.failed != nil:
 		return f.failed
 	case q.Follow && ctx.Err() != nil:
-		return nil
+		return nil //nolint:nilerr // that is how following ends
 	}
 	return err
 }

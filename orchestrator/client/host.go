@@ -47,7 +47,7 @@ func (c *Client) Attach(ctx context.Context, tenant, name string, methods []stri
 	if err := checkNames(request.Path); err != nil {
 		return nil, err
 	}
-	conn, response, err := websocket.Dial(ctx, origin+request.Path, &websocket.DialOptions{HTTPClient: c.http})
+	conn, response, err := websocket.Dial(ctx, origin+request.Path, &websocket.DialOptions{HTTPClient: c.http}) //nolint:bodyclose // Dial has read it
 	if err != nil {
 		if response != nil && response.StatusCode != http.StatusSwitchingProtocols && response.Body != nil {
 			return nil, readError(response)

@@ -11,7 +11,7 @@ import (
 // judge reads the outcome of one evaluator: nil if it has none, and what was
 // dropped of it. Only a handler that may block may decide anything but "pass".
 func judge(h Handler, result wire.HookResult) (outcome json.RawMessage, dropped string, err error) {
-	o := Object{}
+	var o Object
 	switch {
 	case result.Block != nil:
 		o = Object{"decision": quote("block"), "decisionReason": quote(clean(result.Block.Reason, wire.MaxReason))}

@@ -187,7 +187,7 @@ func TestLoadCheckGetsNoGrants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close(t.Context()) //nolint:errcheck // nothing to lose
+	defer in.Close(t.Context())
 	spec := specOf(t, f, in)
 	for _, m := range spec.Mounts {
 		if m.Target == plan.Workspaces[0].Path || strings.HasSuffix(m.Target, ".pem") {

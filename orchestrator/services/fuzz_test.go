@@ -1,6 +1,7 @@
 package services
 
 import (
+	"errors"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -92,7 +93,7 @@ func (w *world) finish(service string, err error, ev Event) Event {
 	ev.Kind, ev.Attempt, ev.Err = Started, a.Attempt, err
 	if a.Do == DoStop {
 		ev.Kind = Stopped
-	} else if err == errThrew || err == errNobody {
+	} else if errors.Is(err, errThrew) || errors.Is(err, errNobody) {
 		w.runs[service] = false
 	}
 	return ev

@@ -244,7 +244,7 @@ func TestStartThatNeverReturns(t *testing.T) {
 		b.Started(echo, "echo-1", r, []string{"one", "two"})
 		time.Sleep(30*time.Second - 1)
 		b.wantState("one", StateStarting)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.wantState("two", StateRunning) // its turn has come
 		st := b.status("one")
 		if st.State != StateBackoff || st.LastError != "start() did not return within 30s" {

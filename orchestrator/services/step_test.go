@@ -133,7 +133,7 @@ func TestFailuresOfStart(t *testing.T) {
 				t.Errorf("started again after %v, want %v", waited, tc.wait)
 			}
 			s.want(t, "a=starting", "start a")
-			if got, want := s.u.services[0].restarts, 1; tc.err != errNobody && got != want {
+			if got, want := s.u.services[0].restarts, 1; !errors.Is(tc.err, errNobody) && got != want {
 				t.Errorf("%d restarts, want %d", got, want)
 			}
 		})

@@ -50,7 +50,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer c.mu.Unlock()
 	state, err := c.state()
 	if err != nil || state == c.read {
-		return c.current, nil //nolint:nilerr // a file that is gone is being replaced
+		return c.current, nil // a file that is gone is being replaced
 	}
 	if err := c.load(state); err != nil {
 		c.log.Error("the new certificate is not used", "cert", c.certFile, "error", err)

@@ -205,7 +205,7 @@ func (r *replays) finish(p *replay, out outcome) {
 // keep returns whether an outcome may be given again, and its size in bytes.
 // What may well be different the next time is not.
 func (o outcome) keep() (size int, keep bool) {
-	var answer any = o.value
+	answer := o.value
 	if o.err != nil {
 		e, status := v1.ErrorOf(o.err)
 		switch {

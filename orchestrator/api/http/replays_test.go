@@ -204,7 +204,7 @@ func TestPanicReachesTheRequest(t *testing.T) {
 			t.Errorf("left over: %s", left)
 		}
 	}()
-	r.do(t.Context(), request("k"), func(context.Context) (any, error) { panic("as asked for") }) //nolint:errcheck // it panics
+	r.do(t.Context(), request("k"), func(context.Context) (any, error) { panic("as asked for") })
 }
 
 func TestTooManyKeys(t *testing.T) {
@@ -217,7 +217,7 @@ func TestTooManyKeys(t *testing.T) {
 		}
 		hang := func(context.Context) (any, error) { <-release; return nil, nil }
 		for i := range maxReplays { // the oldest answer makes room for each
-			go r.do(t.Context(), request(fmt.Sprint("hang", i)), hang) //nolint:errcheck // see below
+			go r.do(t.Context(), request(fmt.Sprint("hang", i)), hang)
 		}
 		synctest.Wait()
 		_, _, err := r.do(t.Context(), request("more"), runs.run)
