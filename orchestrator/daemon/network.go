@@ -40,16 +40,16 @@ func (d *Daemon) onConnection(key plugin.Key, c egress.Connection) error {
 		Target: destination(c), Outcome: outcomeAllowed, Code: string(c.Code),
 		DurationMicros: c.Duration.Microseconds(), Details: connectionDetails(c),
 	}
-	if c.Phase == egress.PhaseDenied {
+	if !c.Allowed { // also of one that was opened and sent no TLS, or for another name
 		rec.Outcome = outcomeDenied
 	}
 	if err := d.note(context.Background(), rec); err != nil {
 		return err
 	}
-	if c.Phase == egress.PhaseClose {
+	if c.Phase == egress.PhaseClose && c.Allowed {
 		return nil
 	}
-	event := v1.ConnectionEvent{Host: plugin.Printable(c.Host, 256), Port: c.Port, Allowed: c.Phase == egress.PhaseOpen, Code: string(c.Code)}
+	event := v1.ConnectionEvent{Host: plugin.Printable(c.Host, 256), Port: c.Port, Allowed: c.Allowed, Code: string(c.Code)}
 	if c.Code == link.NotGranted {
 		event.Command = d.wishNetwork(key, c)
 	}
