@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -287,6 +286,3 @@ func (c *catalog) view(key plugin.Key, paths []string) (whole, own json.RawMessa
 	whole, err = policy.ConfigView(all, key.ID, seen, paths)
 	return whole, own, err
 }
-
-// sameConfig reports whether two entries configure a plugin alike.
-func sameConfig(a, b config.Entry) bool { return bytes.Equal(a.Config, b.Config) }

@@ -67,40 +67,38 @@ type Options struct {
 // Daemon is a daemon that has everything but does not serve yet. Make it with
 // Open.
 type Daemon struct {
-	opts       Options
-	policy     supervisor.Policy // the zero value is the default
-	started    time.Time
-	logger     *slog.Logger
-	home       home.Home
-	store      *store.Store
-	engine     sandbox.Engine
-	info       sandbox.Info
-	image      string
-	bus        *bus.Server
-	factory    *instance.Factory
-	installer  *install.Installer
-	catalog    *catalog
-	audit      *audit.Log
-	tokens     *tokens
-	remote     net.Listener // with TLS; nil if there is none
-	authority  *authority.Authority
-	supervisor *supervisor.Supervisor
-	services   *services.Manager
-	gateway    *gateway.Gateway
-	hooks      *hooks.Pipeline
-	handlers   *handlers
-	approvals  *approval.Broker
-	hosts      *hosts.Registry
-	events     *events.Hub
-	limits     policy.Limits   // of a plugin without a grant for more
-	installed  chan struct{}   // holds one once something was installed
-	stopping   <-chan struct{} // closed when the daemon begins to stop; set by Serve
-	undo       []func() error  // run backwards by Close
+	opts        Options
+	policy      supervisor.Policy // the zero value is the default
+	started     time.Time
+	logger      *slog.Logger
+	home        home.Home
+	store       *store.Store
+	engine      sandbox.Engine
+	info        sandbox.Info
+	image       string
+	bus         *bus.Server
+	factory     *instance.Factory
+	installer   *install.Installer
+	catalog     *catalog
+	audit       *audit.Log
+	tokens      *tokens
+	remote      net.Listener // with TLS; nil if there is none
+	authority   *authority.Authority
+	supervisor  *supervisor.Supervisor
+	services    *services.Manager
+	gateway     *gateway.Gateway
+	hooks       *hooks.Pipeline
+	handlers    *handlers
+	generations *generations
+	approvals   *approval.Broker
+	hosts       *hosts.Registry
+	events      *events.Hub
+	limits      policy.Limits   // of a plugin without a grant for more
+	installed   chan struct{}   // holds one once something was installed
+	stopping    <-chan struct{} // closed when the daemon begins to stop; set by Serve
+	undo        []func() error  // run backwards by Close
 
 	configuring sync.Mutex // held while a config.json is changed or put into effect
-
-	runningMu   sync.RWMutex
-	generations map[plugin.Key]*unit // that serve
 }
 
 // Run serves until ctx ends, and then takes everything down.
@@ -120,10 +118,7 @@ func Open(ctx context.Context, opts Options) (*Daemon, error) {
 }
 
 func open(ctx context.Context, opts Options, restarts supervisor.Policy) (_ *Daemon, err error) {
-	d := &Daemon{
-		opts: opts, policy: restarts, started: time.Now(), installed: make(chan struct{}, 1),
-		handlers: newHandlers(), generations: map[plugin.Key]*unit{}, limits: policy.DefaultLimits(),
-	}
+	d := newDaemon(opts, restarts)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -140,6 +135,13 @@ func open(ctx context.Context, opts Options, restarts supervisor.Policy) (_ *Dae
 		}
 	}
 	return d, nil
+}
+
+func newDaemon(opts Options, restarts supervisor.Policy) *Daemon {
+	return &Daemon{
+		opts: opts, policy: restarts, started: time.Now(), installed: make(chan struct{}, 1),
+		handlers: newHandlers(), generations: newGenerations(), limits: policy.DefaultLimits(),
+	}
 }
 
 // Close takes everything down that Open made, in reverse.

@@ -14,6 +14,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/config"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
+	"github.com/ocmt/ocmt/orchestrator/supervisor"
 )
 
 // watchTenants watches the file and serves the call socket of every tenant,
@@ -67,9 +68,8 @@ func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
 	d.configuring.Lock()
 	defer d.configuring.Unlock()
 	installed := d.catalog.list(tenant)
-	before, asked := map[plugin.Key]config.Entry{}, map[plugin.Key][]policy.Request{}
+	asked := map[plugin.Key][]policy.Request{}
 	for _, p := range installed {
-		before[p.Key], _ = d.catalog.entry(p.Key)
 		asked[p.Key] = d.authority.Requests(p.Key)
 	}
 	d.catalog.readConfig(tenant)
@@ -81,17 +81,17 @@ func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
 	for _, on := range []bool{false, true} {
 		for _, p := range installed {
 			if d.catalog.enabled(p.Key) == on {
-				d.applyEntry(ctx, p.Key, on, before[p.Key])
+				d.applyEntry(ctx, p.Key, on)
 			}
 		}
 	}
 }
 
-func (d *Daemon) applyEntry(ctx context.Context, key plugin.Key, on bool, before config.Entry) {
-	now, _ := d.catalog.entry(key)
-	was := d.authority.Effective(key)
+func (d *Daemon) applyEntry(ctx context.Context, key plugin.Key, on bool) {
 	d.authority.Refresh(key)
-	restart := !sameConfig(before, now) || policy.RestartNeeded(was, d.authority.Effective(key))
+	// One that waits for its next attempt may have failed for what was changed.
+	state := d.state(key)
+	restart := (d.active(key) || state == supervisor.StateBackoff || state == supervisor.StateCrashlooped) && d.stale(key)
 	err := d.supervisor.SetDesired(ctx, key, on)
 	if err == nil && on && restart {
 		d.logger.Info("restarting for a new configuration", "tenant", key.Tenant, "plugin", key.ID)

@@ -24,17 +24,21 @@ import (
 // configured and granted at that moment.
 type launcher struct{ d *Daemon }
 
-// Prepare implements supervisor.Launcher.
+// Prepare implements supervisor.Launcher. What is granted, revoked or
+// configured meanwhile is noticed: the network is set once more when there is
+// something to set it of, and the rest is compared by [Daemon.stale].
 func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint64) (supervisor.Instance, error) {
 	p, err := l.d.catalog.get(key.Tenant, key.ID)
 	if err != nil {
 		return nil, err
 	}
+	l.d.generations.begin(key) // before anything is read
 	allowed := l.d.authority.Effective(key)
 	whole, own, err := l.d.catalog.view(key, allowed.Config)
 	if err != nil {
 		return nil, err
 	}
+	l.d.generations.made(key, recipe{allowed, whole})
 	in, err := l.d.factory.Prepare(ctx, instance.Plan{
 		Key: key, Generation: generation, Descriptor: p.Descriptor, Payload: p.Payload,
 		Config: whole, PluginConfig: own,
@@ -45,7 +49,10 @@ func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint6
 	if err != nil {
 		return nil, err
 	}
-	return &unit{Instance: in, installed: p, allowed: allowed, d: l.d}, nil
+	u := &unit{Instance: in, installed: p, allowed: allowed, d: l.d}
+	l.d.generations.prepared(u)
+	l.d.authority.Refresh(key) // sets the network of u
+	return u, nil
 }
 
 // environment returns the granted variables that the daemon itself has.
@@ -114,14 +121,20 @@ func (u *unit) Start(ctx context.Context) error {
 func (d *Daemon) served(u *unit, surface plugin.Surface) {
 	key := u.installed.Key
 	d.catalog.serve(u.installed, surface)
-	d.setRunning(u)
-	d.authority.Refresh(key) // what was granted while it was being made
+	d.generations.serve(u)
+	d.authority.Refresh(key) // what it registered counts from now on
 	d.startServices(u)
 	go func() {
 		<-u.Done()
 		d.services.Ended(key, u.ID())
-		d.unsetRunning(u)
+		d.generations.ended(u)
 	}()
+}
+
+// Close implements supervisor.Instance.
+func (u *unit) Close(ctx context.Context) error {
+	u.d.generations.ended(u)
+	return u.Instance.Close(ctx)
 }
 
 // Exit implements supervisor.Instance.
@@ -160,27 +173,6 @@ func (u *unit) workspace(dir string) string {
 		}
 	}
 	return ""
-}
-
-// running returns the serving generation of a plugin, nil if there is none.
-func (d *Daemon) running(key plugin.Key) *unit {
-	d.runningMu.RLock()
-	defer d.runningMu.RUnlock()
-	return d.generations[key]
-}
-
-func (d *Daemon) setRunning(u *unit) {
-	d.runningMu.Lock()
-	defer d.runningMu.Unlock()
-	d.generations[u.installed.Key] = u
-}
-
-func (d *Daemon) unsetRunning(u *unit) {
-	d.runningMu.Lock()
-	defer d.runningMu.Unlock()
-	if d.generations[u.installed.Key] == u {
-		delete(d.generations, u.installed.Key)
-	}
 }
 
 // servedPlugins is the gateway's view of the plugins.

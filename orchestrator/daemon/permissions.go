@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -114,18 +115,16 @@ func errNoSecrets(name string) error {
 		WithHint("give the plugin its key in plugins.entries.<id>.config of config.json, or as an environment variable: grant ID env NAME")
 }
 
-// grant puts a grant into force and returns whether that took a restart.
+// grant puts a grant into force and returns whether that took a restart. With
+// an error of the restart it is granted all the same.
 func (d *Daemon) grant(ctx context.Context, p plugin.Installed, g policy.Grant) (restarted bool, err error) {
-	before := d.authority.Effective(p.Key)
-	err = d.audited(ctx, p.Key, "permission.grant", describeGrant(g), func() error {
-		if err := d.authority.Grant(ctx, p.Key, g); err != nil {
-			return err
-		}
-		restarted, err = d.restartFor(ctx, p.Key, before)
-		return err
-	})
-	if err == nil {
-		d.tellPermission(p.Key, "granted", permissionOf(g))
+	err = d.audited(ctx, p.Key, "permission.grant", describeGrant(g), func() error { return d.authority.Grant(ctx, p.Key, g) })
+	if err != nil {
+		return false, err
+	}
+	d.tellPermission(p.Key, "granted", permissionOf(g))
+	if restarted, err = d.restartFor(ctx, p.Key); err != nil {
+		err = fmt.Errorf("it is granted, but plugin %s does not run with it: %w", p.Key.ID, err)
 	}
 	return restarted, err
 }
@@ -139,42 +138,45 @@ func (b permissionAPI) Revoke(ctx context.Context, tenant, ref string, req v1.Re
 	if err != nil {
 		return v1.GrantResult{}, err
 	}
-	d := b.d
-	var out v1.GrantResult
-	before := d.authority.Effective(p.Key)
-	err = d.audited(ctx, p.Key, "permission.revoke", req.Kind+" "+target, func() error {
-		g, err := d.authority.Revoke(ctx, p.Key, policy.Kind(req.Kind), target)
-		if err != nil {
-			return err
-		}
+	return b.d.revoke(ctx, p.Key, policy.Kind(req.Kind), target)
+}
+
+// revoke takes a grant back. With an error of the restart it is taken back
+// all the same, and nothing runs that has it once the restart is through.
+func (d *Daemon) revoke(ctx context.Context, key plugin.Key, kind policy.Kind, target string) (out v1.GrantResult, err error) {
+	err = d.audited(ctx, key, "permission.revoke", string(kind)+" "+target, func() error {
+		g, err := d.authority.Revoke(ctx, key, kind, target)
 		out.Permission = permissionOf(g)
-		out.Restarted, err = d.restartFor(ctx, p.Key, before)
 		return err
 	})
-	if err == nil {
-		d.tellPermission(p.Key, "revoked", out.Permission)
+	if err != nil {
+		return out, err
+	}
+	d.tellPermission(key, "revoked", out.Permission)
+	if out.Restarted, err = d.restartFor(ctx, key); err != nil {
+		err = fmt.Errorf("it is taken back, but plugin %s does not run without it: %w", key.ID, err)
 	}
 	return out, err
 }
 
-// restartFor restarts a running plugin when what it may do now differs from
-// before in a way that only a new container can have.
-func (d *Daemon) restartFor(ctx context.Context, key plugin.Key, before policy.Effective) (bool, error) {
-	if !policy.RestartNeeded(before, d.authority.Effective(key)) || d.running(key) == nil {
-		return false, nil
-	}
+// restartFor restarts a plugin, if it runs or is about to, when what it may do
+// now differs from what it was made with in a way that only a new container
+// can have. The restart happens also when the caller leaves, who waits for the
+// plugin to be ready.
+func (d *Daemon) restartFor(ctx context.Context, key plugin.Key) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if err := d.supervisor.Replace(ctx, key); err != nil {
+	restarted, err := d.remake(ctx, key)
+	if !restarted {
 		return false, err
 	}
-	_, err := d.supervisor.Ready(ctx, key)
+	_, err = d.supervisor.Ready(ctx, key)
 	return true, err
 }
 
 // onPermissions puts what takes effect at once into force: network and hooks.
 func (d *Daemon) onPermissions(key plugin.Key, _, after policy.Effective) {
-	if u := d.running(key); u != nil {
+	if u := d.newest(key); u != nil {
 		u.SetNetwork(d.networkOf(key, after))
 	}
 	d.catalog.offer(key, after)
@@ -183,7 +185,14 @@ func (d *Daemon) onPermissions(key plugin.Key, _, after policy.Effective) {
 
 // onExpired records grants that ended by themselves, and restarts the plugin
 // if that is what it takes to end their effect.
-func (d *Daemon) onExpired(key plugin.Key, ended []policy.Grant, restart bool) {
+func (d *Daemon) onExpired(key plugin.Key, ended []policy.Grant, _ bool) {
+	restarted, err := d.remake(context.Background(), key)
+	if err != nil {
+		d.logger.Error("cannot restart for a grant that ended", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+	}
+	if restarted {
+		d.logger.Info("restarting for a grant that ended", "tenant", key.Tenant, "plugin", key.ID)
+	}
 	for _, g := range ended {
 		rec := audit.Record{
 			Tenant: key.Tenant, Plugin: key.ID, Actor: theDaemon, Action: "permission.expire", Target: describeGrant(g), Outcome: outcomeDone,
@@ -192,13 +201,6 @@ func (d *Daemon) onExpired(key plugin.Key, ended []policy.Grant, restart bool) {
 			d.logger.Error("cannot record the end of a grant", "tenant", key.Tenant, "plugin", key.ID, "error", err)
 		}
 		d.tellPermission(key, "expired", permissionOf(g))
-	}
-	if !restart || d.running(key) == nil {
-		return
-	}
-	d.logger.Info("restarting for a grant that ended", "tenant", key.Tenant, "plugin", key.ID)
-	if err := d.supervisor.Replace(context.Background(), key); err != nil {
-		d.logger.Error("cannot restart for a grant that ended", "tenant", key.Tenant, "plugin", key.ID, "error", err)
 	}
 }
 
@@ -228,6 +230,9 @@ func describeGrant(g policy.Grant) string {
 	text := string(g.Kind) + " " + g.Target
 	if g.Value != "" {
 		text += " " + g.Value
+	}
+	if !g.ExpiresAt.IsZero() {
+		text += " until " + g.ExpiresAt.Format(time.RFC3339)
 	}
 	return text
 }

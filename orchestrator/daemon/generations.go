@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
+	"github.com/ocmt/ocmt/orchestrator/supervisor"
+)
+
+// generations holds of every plugin what its newest instance is made of, and
+// that instance.
+type generations struct {
+	mu      sync.RWMutex
+	recipes map[plugin.Key]recipe
+	newest  map[plugin.Key]*unit // prepared and not ended
+	serving map[plugin.Key]*unit
+}
+
+// recipe is what an instance is made of and only another one can be made
+// without.
+type recipe struct {
+	allowed policy.Effective
+	config  json.RawMessage // as the plugin sees it
+}
+
+func newGenerations() *generations {
+	return &generations{recipes: map[plugin.Key]recipe{}, newest: map[plugin.Key]*unit{}, serving: map[plugin.Key]*unit{}}
+}
+
+// begin forgets what the generation before was made of: until made is told,
+// whatever changes counts as a change.
+func (g *generations) begin(key plugin.Key) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.recipes, key)
+}
+
+func (g *generations) made(key plugin.Key, r recipe) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.recipes[key] = r
+}
+
+func (g *generations) recipe(key plugin.Key) (recipe, bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	r, ok := g.recipes[key]
+	return r, ok
+}
+
+func (g *generations) prepared(u *unit) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.newest[u.installed.Key] = u
+}
+
+func (g *generations) serve(u *unit) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.serving[u.installed.Key] = u
+}
+
+func (g *generations) ended(u *unit) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, units := range []map[plugin.Key]*unit{g.newest, g.serving} {
+		if units[u.installed.Key] == u {
+			delete(units, u.installed.Key)
+		}
+	}
+}
+
+// forget drops what is left of a plugin that was uninstalled.
+func (g *generations) forget(key plugin.Key) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.recipes, key)
+}
+
+// running returns the serving generation of a plugin, nil if there is none.
+func (d *Daemon) running(key plugin.Key) *unit {
+	d.generations.mu.RLock()
+	defer d.generations.mu.RUnlock()
+	return d.generations.serving[key]
+}
+
+// newest returns the instance of a plugin, also one that does not serve yet;
+// nil if there is none.
+func (d *Daemon) newest(key plugin.Key) *unit {
+	d.generations.mu.RLock()
+	defer d.generations.mu.RUnlock()
+	return d.generations.newest[key]
+}
+
+// stale reports whether an instance of the plugin would be made of something
+// else now than the newest one was.
+func (d *Daemon) stale(key plugin.Key) bool {
+	have, ok := d.generations.recipe(key)
+	if !ok {
+		return true
+	}
+	allowed := d.authority.Effective(key)
+	config, _, err := d.catalog.view(key, allowed.Config)
+	return err != nil || policy.RestartNeeded(have.allowed, allowed) || !bytes.Equal(have.config, config)
+}
+
+// active reports whether there is an instance that serves or is about to. What
+// is read for the next one was read after it became so.
+func (d *Daemon) active(key plugin.Key) bool {
+	switch d.state(key) {
+	case supervisor.StatePreparing, supervisor.StateStarting, supervisor.StateRunning:
+		return true
+	}
+	return false
+}
+
+// state returns the plugin's state, empty if it is not supervised.
+func (d *Daemon) state(key plugin.Key) supervisor.State {
+	st, err := d.supervisor.Status(key)
+	if err != nil {
+		return ""
+	}
+	return st.State
+}
+
+// remake replaces the plugin's instance where it is made of something that
+// does not count any more, and reports whether it did. It does not wait for
+// the new one, and goes on when the caller leaves.
+func (d *Daemon) remake(ctx context.Context, key plugin.Key) (bool, error) {
+	if !d.active(key) || !d.stale(key) {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+	defer cancel()
+	err := d.supervisor.Replace(ctx, key)
+	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+		return false, nil // it was switched off or removed meanwhile
+	}
+	return err == nil, err
+}
