@@ -125,6 +125,8 @@ func outcome(ctx context.Context, call wire.ServiceCall, result wire.ServiceResu
 		return fault.New(errdefs.ErrUnknown, CodeServiceFailed, "%s() has no usable answer: %v", call.Op, err)
 	case result.Error == nil:
 		return nil
+	case result.Error.Code == wire.CodeCancelled: // the plugin is being stopped
+		return fault.New(errdefs.ErrUnavailable, CodePluginNotRunning, "the plugin was stopped before %s() returned", call.Op)
 	}
 	said := plugin.Printable(result.Error.Message, wire.MaxReason)
 	if name := plugin.Printable(result.Error.Name, 100); name != "" {

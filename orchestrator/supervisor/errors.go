@@ -12,6 +12,9 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
+// CodeRemoving is the code of errors about a plugin that is being uninstalled.
+const CodeRemoving = "plugin_removing"
+
 // Why a plugin cannot be had. Callers get them through explain, with the
 // plugin's name and a hint.
 var (
@@ -42,7 +45,7 @@ func explain(why error, key plugin.Key, st Status) error {
 			key.ID, st.LastExit, st.NextAttempt.UTC().Format(time.RFC3339)).
 			WithHint("%s shows why, %s tries it at once", command("logs", key, " --previous"), command("restart", key, ""))
 	case errors.Is(why, errRemoving):
-		return fault.New(errdefs.ErrUnavailable, "plugin_removing", "plugin %q is being removed", key.ID)
+		return fault.New(errdefs.ErrUnavailable, CodeRemoving, "plugin %q is being removed", key.ID)
 	case errors.Is(why, errRemoved):
 		return errUnknown(key)
 	}

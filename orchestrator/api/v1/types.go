@@ -207,8 +207,8 @@ type CallContext struct {
 type CallRequest struct {
 	Params  json.RawMessage `json:"params,omitempty" doc:"a JSON object that fits the tool's schema; {} if absent"`
 	Context CallContext     `json:"context,omitzero" required:"false"`
-	// TimeoutMillis bounds the whole call.
-	TimeoutMillis int64 `json:"timeoutMs,omitempty" minimum:"0" maximum:"600000" doc:"ms; 30000 if absent"`
+	// TimeoutMillis bounds the whole call, hooks and approvals included.
+	TimeoutMillis int64 `json:"timeoutMs,omitempty" minimum:"0" maximum:"600000" doc:"ms, for all of it; if absent, 30000 for the tool alone, while hooks and approvals have their own times"`
 	// SkipHooks leaves out before_tool_call and after_tool_call: for a host
 	// that runs them itself, with invoke.
 	SkipHooks bool `json:"skipHooks,omitempty"`

@@ -690,7 +690,7 @@ export interface components {
             skipHooks?: boolean;
             /**
              * Format: int64
-             * @description ms; 30000 if absent
+             * @description ms, for all of it; if absent, 30000 for the tool alone, while hooks and approvals have their own times
              */
             timeoutMs?: number;
         };
