@@ -12,6 +12,7 @@ import (
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/config"
+	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
@@ -97,7 +98,8 @@ func (d *Daemon) applyEntry(ctx context.Context, key plugin.Key, on bool) {
 		d.logger.Info("restarting for a new configuration", "tenant", key.Tenant, "plugin", key.ID)
 		err = d.supervisor.Replace(ctx, key)
 	}
-	if err != nil && ctx.Err() == nil && !errdefs.IsNotFound(err) { // not found: it is being uninstalled
+	beingRemoved := errdefs.IsNotFound(err) || fault.Of(err).Code == supervisor.CodeRemoving
+	if err != nil && ctx.Err() == nil && !beingRemoved {
 		d.logger.Error("cannot put a configuration into effect", "tenant", key.Tenant, "plugin", key.ID, "error", err)
 	}
 }

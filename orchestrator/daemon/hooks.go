@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/wire"
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
@@ -30,20 +32,48 @@ type hooked struct{ d *Daemon }
 // Handlers implements hooks.Plugins.
 func (h hooked) Handlers(tenant, event string) []hooks.Handler { return h.d.handlers.of(tenant, event) }
 
-// CallHook implements hooks.Plugins.
+// CallHook implements hooks.Plugins. A generation that is being ended takes no
+// event any more, and gives up those that it has: they go to the next one.
 func (h hooked) CallHook(ctx context.Context, key plugin.Key, call wire.HookCall) (wire.HookResult, error) {
+	for {
+		u, err := h.ready(ctx, key)
+		if err != nil {
+			return wire.HookResult{}, err
+		}
+		result, err := u.CallHook(ctx, call)
+		if ctx.Err() != nil || !givenUp(result, err) {
+			return result, err
+		}
+		select {
+		case <-u.Done():
+		case <-ctx.Done():
+			return result, errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+func (h hooked) ready(ctx context.Context, key plugin.Key) (*unit, error) {
 	in, err := h.d.supervisor.Ready(ctx, key)
 	if err != nil && ctx.Err() != nil { // it never got the call
 		err = fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
 	}
 	if err != nil {
-		return wire.HookResult{}, err
+		return nil, err
 	}
 	u, ok := in.(*unit)
 	if !ok {
-		return wire.HookResult{}, errStrange(key)
+		return nil, errStrange(key)
 	}
-	return u.CallHook(ctx, call)
+	return u, nil
+}
+
+// givenUp says that the runner did not take the event, or gave it up because
+// it is being stopped.
+func givenUp(result wire.HookResult, err error) bool {
+	if err != nil {
+		return errors.Is(err, bus.ErrNoRunner)
+	}
+	return result.Error != nil && result.Error.Code == wire.CodeCancelled
 }
 
 // resolveHook tells the plugin that asked a person how that ended.

@@ -74,13 +74,23 @@ func (c *toolCall) run(ctx context.Context) (v1.CallResult, error) {
 	if err := c.d.catalog.mayCall(c.plugin, c.tool); err != nil {
 		return v1.CallResult{}, err
 	}
+	timeout := time.Duration(c.req.TimeoutMillis) * time.Millisecond
+	if timeout > 0 { // the caller's bound is for all of it; without one, hooks, persons and the tool have their own
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
 	params, changes, err := c.before(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fault.New(context.DeadlineExceeded, gateway.CodeTimeout, "the hooks before the tool %q took longer than the call may take", c.tool).
+			WithHint("give the call more time")
+	}
 	if err != nil {
 		return v1.CallResult{}, err
 	}
 	result, err := c.d.gateway.Call(ctx, gateway.Request{
 		Key: c.plugin.Key, Tool: c.tool, Params: params, Context: c.context,
-		Timeout: time.Duration(c.req.TimeoutMillis) * time.Millisecond, Progress: c.watch.Update,
+		Timeout: timeout, Progress: c.watch.Update,
 	})
 	c.after(params, result, err)
 	if err != nil {
