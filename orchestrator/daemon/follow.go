@@ -98,10 +98,15 @@ func (d *Daemon) applyEntry(ctx context.Context, key plugin.Key, on bool) {
 		d.logger.Info("restarting for a new configuration", "tenant", key.Tenant, "plugin", key.ID)
 		err = d.supervisor.Replace(ctx, key)
 	}
-	beingRemoved := errdefs.IsNotFound(err) || fault.Of(err).Code == supervisor.CodeRemoving
-	if err != nil && ctx.Err() == nil && !beingRemoved {
+	if err != nil && ctx.Err() == nil && !isRemoval(err) {
 		d.logger.Error("cannot put a configuration into effect", "tenant", key.Tenant, "plugin", key.ID, "error", err)
 	}
+}
+
+// isRemoval reports whether a plugin could not be told since it is being, or
+// was, uninstalled.
+func isRemoval(err error) bool {
+	return errdefs.IsNotFound(err) || fault.Of(err).Code == supervisor.CodeRemoving
 }
 
 // noteMissing writes to config.json what was recorded and not noted there,
