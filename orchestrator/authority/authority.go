@@ -22,6 +22,10 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/policy"
 )
 
+// lookAgain is how often at least the clock is looked at while there are grants
+// that end: it may be set, or have stood still while the machine slept.
+const lookAgain = time.Minute
+
 // maxWishes is how many requests of a running plugin are kept; the oldest go.
 const maxWishes = 64
 
@@ -109,6 +113,22 @@ func (a *Authority) unit(key plugin.Key) *unit {
 	return u
 }
 
+// hold returns the plugin's unit with its lock held: what is done until it is
+// let go happens before or after every other change of the plugin.
+func (a *Authority) hold(key plugin.Key) *unit {
+	for {
+		u := a.unit(key)
+		u.changing.Lock()
+		a.mu.RLock()
+		current := a.units[key] == u
+		a.mu.RUnlock()
+		if current {
+			return u
+		}
+		u.changing.Unlock() // the plugin was forgotten meanwhile
+	}
+}
+
 // Effective returns what the plugin may do now: nothing, if it is not known.
 // The caller must not alter it.
 func (a *Authority) Effective(key plugin.Key) policy.Effective {
@@ -132,8 +152,7 @@ func (a *Authority) Grants(key plugin.Key) []policy.Grant {
 
 // Grant puts grants into force, in place of those about the same.
 func (a *Authority) Grant(ctx context.Context, key plugin.Key, grants ...policy.Grant) error {
-	u := a.unit(key)
-	u.changing.Lock()
+	u := a.hold(key)
 	defer u.changing.Unlock()
 	if err := a.cfg.Store.PutGrants(ctx, key, grants); err != nil {
 		return err
@@ -142,12 +161,17 @@ func (a *Authority) Grant(ctx context.Context, key plugin.Key, grants ...policy.
 	return nil
 }
 
-// Adopt takes over what an install has put on disk.
-func (a *Authority) Adopt(key plugin.Key, grants []policy.Grant) {
-	u := a.unit(key)
-	u.changing.Lock()
+// Adopt puts the grants of an install into force, in place of those about the
+// same. write puts them on disk, with whatever belongs to them; if it fails,
+// nothing has changed.
+func (a *Authority) Adopt(key plugin.Key, grants []policy.Grant, write func() error) error {
+	u := a.hold(key)
 	defer u.changing.Unlock()
+	if err := write(); err != nil {
+		return err
+	}
 	a.update(key, u, func() { u.grants, u.wishes = merge(u.grants, grants), nil })
+	return nil
 }
 
 // merge returns list with grants in place of those about the same.
@@ -162,8 +186,7 @@ func merge(list, grants []policy.Grant) []policy.Grant {
 
 // Revoke takes a grant back. NotFound if there is none.
 func (a *Authority) Revoke(ctx context.Context, key plugin.Key, kind policy.Kind, target string) (policy.Grant, error) {
-	u := a.unit(key)
-	u.changing.Lock()
+	u := a.hold(key)
 	defer u.changing.Unlock()
 	about := func(g policy.Grant) bool { return g.Kind == kind && g.Target == target }
 	list := a.Grants(key)
@@ -179,16 +202,21 @@ func (a *Authority) Revoke(ctx context.Context, key plugin.Key, kind policy.Kind
 	return list[i], nil
 }
 
-// Refresh takes a changed configuration into account.
+// Refresh takes a changed configuration, and the time, into account.
 func (a *Authority) Refresh(key plugin.Key) {
-	u := a.unit(key)
-	u.changing.Lock()
+	if _, ok := a.cfg.Plugins.Installed(key); !ok {
+		return
+	}
+	u := a.hold(key)
 	defer u.changing.Unlock()
 	a.update(key, u, func() {})
 }
 
-// Forget drops what is known of a plugin that was uninstalled.
+// Forget drops what is known of a plugin that was uninstalled. Nothing is told
+// of it afterwards.
 func (a *Authority) Forget(key plugin.Key) {
+	u := a.hold(key)
+	defer u.changing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.units, key)
@@ -226,7 +254,7 @@ func (a *Authority) Run(ctx context.Context) {
 		if next := a.nextExpiry(); next.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(max(time.Until(next), 0))
+			timer.Reset(min(max(time.Until(next), 0), lookAgain))
 		}
 	}
 }
@@ -250,8 +278,7 @@ func (a *Authority) nextExpiry() time.Time {
 // remove is out of force all the same.
 func (a *Authority) expire(ctx context.Context) {
 	for _, key := range a.keys() {
-		u := a.unit(key)
-		u.changing.Lock()
+		u := a.hold(key)
 		a.expireUnit(ctx, key, u)
 		u.changing.Unlock()
 	}
@@ -261,19 +288,22 @@ func (a *Authority) expire(ctx context.Context) {
 // that is being renewed has not ended.
 func (a *Authority) expireUnit(ctx context.Context, key plugin.Key, u *unit) {
 	now := time.Now()
-	over := func(g policy.Grant) bool { return g.Expired(now) }
-	var ended []policy.Grant
+	var ended, left []policy.Grant
 	for _, g := range a.Grants(key) {
-		if over(g) {
-			_, _ = a.cfg.Store.DeleteGrant(ctx, key, g.Kind, g.Target) // it has no effect any more; the next start tries again
+		if g.Expired(now) {
 			ended = append(ended, g)
+		} else {
+			left = append(left, g)
 		}
 	}
 	if ended == nil {
 		return
 	}
 	before := a.Effective(key)
-	a.update(key, u, func() { u.grants = slices.DeleteFunc(slices.Clone(u.grants), over) })
+	a.update(key, u, func() { u.grants = left }) // before anything that may wait
+	for _, g := range ended {
+		_, _ = a.cfg.Store.DeleteGrant(ctx, key, g.Kind, g.Target) // it has no effect any more; the next start tries again
+	}
 	a.cfg.Expired(key, ended, policy.RestartNeeded(before, a.Effective(key)))
 }
 

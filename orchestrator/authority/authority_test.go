@@ -338,10 +338,12 @@ func TestAdoptAndForget(t *testing.T) {
 	a.Wish(echo, ask)
 	mustGrant(t, a, echo, env(t, "LANG"))
 	tool := grantOf(t, policy.Registration, "tool:say", "")
-	if err := s.PutPluginWithGrants(t.Context(), p.plugins[echo], []policy.Grant{tool}, store.Consent{}); err != nil {
+	err := a.Adopt(echo, []policy.Grant{tool}, func() error {
+		return s.PutPluginWithGrants(t.Context(), p.plugins[echo], []policy.Grant{tool}, store.Consent{})
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	a.Adopt(echo, []policy.Grant{tool})
 	if e := a.Effective(echo); !e.MayRegister("tool", "say") || !slices.Equal(e.Env, []string{"LANG"}) {
 		t.Errorf("an update leaves %+v", e)
 	}

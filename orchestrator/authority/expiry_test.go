@@ -154,3 +154,34 @@ func TestExpiryWithoutADisk(t *testing.T) {
 		s.Close()
 	})
 }
+
+// A grant is out of force before anything that may wait for a disk.
+func TestExpiryDoesNotWaitForTheStore(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	first, _ := setup(t, s, s)
+	mustGrant(t, first, echo, until(env(t, "TZ"), 50*time.Millisecond))
+	slow := stuck{s, make(chan struct{})}
+	a, _ := setup(t, slow, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	for end := time.Now().Add(5 * time.Second); len(a.Effective(echo).Env) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is in force while the store hangs")
+		}
+	}
+	close(slow.wait)
+	cancel()
+	<-done
+}
+
+// stuck is a store that does not get to removing a grant.
+type stuck struct {
+	*store.Store
+	wait chan struct{}
+}
+
+func (s stuck) DeleteGrant(ctx context.Context, key plugin.Key, kind policy.Kind, target string) (bool, error) {
+	<-s.wait
+	return s.Store.DeleteGrant(ctx, key, kind, target)
+}

@@ -10,8 +10,11 @@ import (
 )
 
 // Wish notes what a running plugin tried and may not, as a request. It
-// reports whether that is news.
+// reports whether that is news; of what is not installed it is not.
 func (a *Authority) Wish(key plugin.Key, ask policy.Ask) bool {
+	if _, ok := a.cfg.Plugins.Installed(key); !ok {
+		return false
+	}
 	u := a.unit(key)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -59,8 +62,7 @@ func (a *Authority) Request(key plugin.Key, id string) (policy.Request, bool) {
 
 // Deny removes a request from those that wait, for good.
 func (a *Authority) Deny(ctx context.Context, key plugin.Key, request, actor string) error {
-	u := a.unit(key)
-	u.changing.Lock()
+	u := a.hold(key)
 	defer u.changing.Unlock()
 	if err := a.cfg.Store.PutDenial(ctx, key, request, actor, time.Now().UTC()); err != nil {
 		return err

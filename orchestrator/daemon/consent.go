@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
 
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/audit"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/install"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
@@ -50,6 +52,27 @@ func sensitive(r policy.Review) bool {
 		}
 	}
 	return false
+}
+
+// grantsPerRecord keeps the details of a record within audit.MaxDetails.
+const grantsPerRecord = 32
+
+// recordConsent records what an install is about to grant.
+func (d *Daemon) recordConsent(ctx context.Context, p plugin.Installed, consent install.Consent) error {
+	for grants := range slices.Chunk(consent.Grants, grantsPerRecord) {
+		texts := make([]string, len(grants))
+		for i, g := range grants {
+			texts[i] = describeGrant(g)
+		}
+		rec := audit.Record{
+			Tenant: p.Key.Tenant, Plugin: p.Key.ID, Actor: consent.Actor, Action: "permission.accept", Target: consent.Digest,
+			Outcome: outcomeBegun, Details: map[string][]string{"grants": texts},
+		}
+		if err := d.note(ctx, rec); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reviewOf is the review as a person is shown it. What its answer cannot

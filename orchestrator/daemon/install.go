@@ -9,6 +9,7 @@ import (
 
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/audit"
 	"github.com/ocmt/ocmt/orchestrator/config"
 	"github.com/ocmt/ocmt/orchestrator/install"
 	"github.com/ocmt/ocmt/orchestrator/install/fetch"
@@ -54,15 +55,25 @@ func (r records) List(ctx context.Context) ([]plugin.Installed, error) {
 }
 
 // Put implements install.Records: the plugin and what was consented to are on
-// record together or not at all.
+// record together or not at all, and the audit log says before what is granted.
 func (r records) Put(ctx context.Context, p plugin.Installed, consent install.Consent) error {
-	review := store.Consent{Digest: consent.Digest, Actor: consent.Actor, At: time.Now().UTC()}
-	if err := r.d.store.PutPluginWithGrants(ctx, p, consent.Grants, review); err != nil {
+	if err := r.d.recordConsent(ctx, p, consent); err != nil {
 		return err
 	}
-	r.d.catalog.put(p)
-	r.d.authority.Adopt(p.Key, consent.Grants)
-	return nil
+	review := store.Consent{Digest: consent.Digest, Actor: consent.Actor, At: time.Now().UTC()}
+	rec := audit.Record{
+		Tenant: p.Key.Tenant, Plugin: p.Key.ID, Action: "plugin.record", Target: p.Descriptor.Name + "@" + p.Descriptor.Version,
+		Details: map[string]string{"payload": p.Payload.Digest, "integrity": p.Integrity, "review": consent.Digest},
+	}
+	return r.d.auditedAs(ctx, rec, func() error {
+		return r.d.authority.Adopt(p.Key, consent.Grants, func() error {
+			if err := r.d.store.PutPluginWithGrants(ctx, p, consent.Grants, review); err != nil {
+				return err
+			}
+			r.d.catalog.put(p)
+			return nil
+		})
+	})
 }
 
 // Delete implements install.Records.

@@ -39,9 +39,12 @@ func actorOf(ctx context.Context) string {
 // audited carries a privileged action out between two audit records. The
 // first one is on the disk before anything happens, or nothing does.
 func (d *Daemon) audited(ctx context.Context, key plugin.Key, action, target string, do func() error) error {
-	rec := audit.Record{
-		Tenant: key.Tenant, Plugin: key.ID, Actor: actorOf(ctx), Action: action, Target: target, Outcome: outcomeBegun,
-	}
+	return d.auditedAs(ctx, audit.Record{Tenant: key.Tenant, Plugin: key.ID, Action: action, Target: target}, do)
+}
+
+// auditedAs is audited for a record that says more.
+func (d *Daemon) auditedAs(ctx context.Context, rec audit.Record, do func() error) error {
+	rec.Actor, rec.Outcome = actorOf(ctx), outcomeBegun
 	if err := d.audit.WriteSync(ctx, rec); err != nil {
 		return errUnrecorded(err)
 	}
@@ -52,7 +55,7 @@ func (d *Daemon) audited(ctx context.Context, key plugin.Key, action, target str
 		rec.Outcome, rec.Code = outcomeFailed, fault.Of(err).Code
 	}
 	if werr := d.audit.Write(context.WithoutCancel(ctx), rec); werr != nil {
-		d.logger.Error("cannot record how an action ended", "action", action, "tenant", key.Tenant, "plugin", key.ID, "error", werr)
+		d.logger.Error("cannot record how an action ended", "action", rec.Action, "tenant", rec.Tenant, "plugin", rec.Plugin, "error", werr)
 	}
 	return err
 }
