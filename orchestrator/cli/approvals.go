@@ -74,21 +74,23 @@ func (a *app) denyCommand() *cobra.Command {
 
 func (a *app) resolveCommand(verb, short string, decision func() string) *cobra.Command {
 	return &cobra.Command{
-		Use:     verb + " ID",
+		Use:     verb + " ID...",
 		Short:   short,
 		Example: fmt.Sprintf("  ocmt approvals %s req_0123456789abcdef", verb),
-		Args:    exactly("ID"),
+		Args:    wordsOf("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			approval, err := c.Resolve(cmd.Context(), a.tenant, args[0], decision())
-			if err != nil {
-				return err
+			for _, id := range args {
+				approval, err := c.Resolve(cmd.Context(), a.tenant, id, decision())
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), clean(decisionText(approval)))
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), clean(decisionText(approval)))
 			return nil
 		},
 	}

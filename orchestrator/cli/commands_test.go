@@ -230,6 +230,16 @@ func TestGrant(t *testing.T) {
 	out, _ = d.ocmt(t, 0, "plugins", "grant", "demo", "network", "localhost:80", "--addresses", "127.0.0.1/32,::1/128", "--plaintext")
 	contains(t, out, "network localhost:80 plaintext,addresses=127.0.0.1/32 ::1/128\n")
 
+	for words, unused := range map[string]bool{
+		"registration tool:echo": false, "registration command:demo": false, "hook message_received": false,
+		"registration tool:ecco": true, "registration service:tucker": true, "hook session_end": true,
+	} {
+		out, _ = d.ocmt(t, 0, append([]string{"plugins", "grant", "demo"}, strings.Fields(words)...)...)
+		if got := strings.Contains(out, "It changes nothing yet: demo registers no "); got != unused {
+			t.Errorf("%s: got\n%s", words, out)
+		}
+	}
+
 	out, _ = d.ocmt(t, 0, "plugins", "revoke", "demo", "network", "api.example.com:443", "plaintext")
 	contains(t, out, "Taken back from demo: network api.example.com:443\n", "No longer in force; that took no restart.\n")
 	_, errout := d.ocmt(t, 3, "plugins", "revoke", "demo", "network", "api.example.com:443")
@@ -248,6 +258,7 @@ func TestGrantRefused(t *testing.T) {
 	}{
 		{"demo network https://api.example.com:443", 2, "has a scheme\n  hint: write host:port without a scheme"},
 		{"demo nettwork api.example.com:443", 2, `"nettwork" is no kind of permission`},
+		{"demo hook before_tool_call observe,blok", 2, `"blok" is no right that the event before_tool_call has` + "\n  hint: its rights are observe,modify,block"},
 		{"demo network api.example.com:443 --for -1h", 2, "--for -1h0m0s is not between 1s and"},
 		{"demo network api.example.com:443 --for 0s", 2, "--for 0s is not between"},
 		{"demo network api.example.com:443 --for 9000h", 2, "is not between"},
@@ -304,9 +315,11 @@ request-1  permission  demo    -        demo asks to connect to api.example.net,
 	}
 	out, _ = d.ocmt(t, 0, "approvals", "list", "-A", "--json")
 	contains(t, out, `"id": "request-1"`)
-	out, _ = d.ocmt(t, 0, "approvals", "approve", "request-1")
+	// Of several, those before one that cannot be answered are.
+	out, errout := d.ocmt(t, 3, "approvals", "approve", "request-1", "nope")
 	contains(t, out, "granted by uid:", ": demo asks to connect to api.example.net, port 443\n")
-	_, errout := d.ocmt(t, 1, "approvals", "approve", "request-1")
+	contains(t, errout, `there is no approval "nope"`)
+	_, errout = d.ocmt(t, 1, "approvals", "approve", "request-1")
 	contains(t, errout, "ocmt: the approval request-1 was resolved with allow-once\n")
 	_, errout = d.ocmt(t, 3, "approvals", "deny", "nope")
 	contains(t, errout, `there is no approval "nope"`)

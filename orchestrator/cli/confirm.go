@@ -15,8 +15,10 @@ import (
 func (a *app) confirm(ctx context.Context, from origin) error {
 	fmt.Fprint(a.env.Stderr, plugin.Warning(from.source, from.spec), " ")
 	line, ok := a.stdin.next(ctx, a.env.Stdin)
-	if !ok && ctx.Err() != nil {
+	if !ok {
 		fmt.Fprintln(a.env.Stderr)
+	}
+	if ctx.Err() != nil {
 		return refused("interrupted before an answer")
 	}
 	if answerOf(line) != "y" {

@@ -193,7 +193,12 @@ func checkValue(p permission) error {
 		if lookup != nil {
 			return lookup
 		}
-		_, err = event.ParseRights(p.value)
+		for word := range strings.SplitSeq(p.value, ",") {
+			if _, err := event.ParseRights(word); err != nil {
+				return fault.New(errdefs.ErrInvalidArgument, "invalid_grant", "%q is no right that the event %s has", plugin.Printable(word, 50), p.target).
+					WithHint("its rights are %s", plugin.JoinRights(event.Rights))
+			}
+		}
 	case kindResource:
 		switch p.target {
 		case "memory":

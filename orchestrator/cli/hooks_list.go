@@ -43,7 +43,8 @@ func printHooks(cmd *cobra.Command, hooks []v1.Hook, tenants bool) error {
 		if order++; i > 0 && (h.Event != hooks[i-1].Event || h.Tenant != hooks[i-1].Tenant) {
 			order = 1
 		}
-		rows = append(rows, []string{h.Event, strconv.Itoa(order), h.Kind, h.Plugin, strconv.FormatFloat(h.Priority, 'f', -1, 64), rightsText(h), hookNote(h)})
+		rows = append(rows, []string{
+			shorten(h.Event, maxCell), strconv.Itoa(order), h.Kind, h.Plugin, priorityText(h.Priority), rightsText(h), hookNote(h)})
 	}
 	if tenants {
 		rows[0] = append([]string{"TENANT"}, rows[0]...)
@@ -52,6 +53,15 @@ func printHooks(cmd *cobra.Command, hooks []v1.Hook, tenants bool) error {
 		}
 	}
 	return table(cmd, rows)
+}
+
+// priorityText writes a priority, of an unusual one the first digits.
+func priorityText(priority float64) string {
+	text := strconv.FormatFloat(priority, 'f', -1, 64)
+	if len(text) > 12 {
+		return strconv.FormatFloat(priority, 'g', 4, 64)
+	}
+	return text
 }
 
 func rightsText(h v1.Hook) string {

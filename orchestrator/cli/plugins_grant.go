@@ -3,11 +3,13 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/client"
 )
 
 const maxGrantTime = 365 * 24 * time.Hour // the API's own
@@ -125,6 +127,27 @@ func (a *app) putGrant(cmd *cobra.Command, ref string, req v1.GrantRequest) erro
 		until = " until " + instant(*result.Permission.ExpiresAt)
 	}
 	fmt.Fprintf(out, "  In force now%s; %s.\n", until, restartText(result.Restarted))
+	return a.noteUnused(cmd, c, ref, result.Permission)
+}
+
+// noteUnused says when a plugin has nothing that a grant is for: the name may
+// be mistyped.
+func (a *app) noteUnused(cmd *cobra.Command, c *client.Client, ref string, granted v1.Permission) error {
+	kind, name := granted.Kind, granted.Target
+	if kind == kindRegistration {
+		kind, name, _ = strings.Cut(granted.Target, ":")
+	} else if kind != kindHook {
+		return nil
+	}
+	p, err := c.Plugin(cmd.Context(), a.tenant, ref)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(p.Registrations, v1.Registration{Kind: kind, Name: name}) ||
+		kind == "tool" && slices.ContainsFunc(p.ToolList, func(t v1.Tool) bool { return t.Name == name }) {
+		return nil
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "  It changes nothing yet: %s registers no %s %s.\n", clean(p.ID), clean(kind), clean(name))
 	return nil
 }
 

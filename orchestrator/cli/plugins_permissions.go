@@ -46,37 +46,44 @@ func printPermissions(w io.Writer, p v1.PluginPermissions) {
 		fmt.Fprintf(w, "Nothing is granted to %s.\n", clean(p.Plugin))
 	} else {
 		fmt.Fprintf(w, "Granted to %s:\n", clean(p.Plugin))
-		printEach(w, p.Granted, grantedText)
+		printGranted(w, p.Granted)
 	}
 	if len(p.Narrowed) > 0 {
 		fmt.Fprintln(w, "\nGranted, but switched off by config.json:")
-		printEach(w, p.Narrowed, grantedText)
+		printGranted(w, p.Narrowed)
 	}
 	if len(p.Pending) > 0 {
 		fmt.Fprintln(w, "\nAsked for and not granted:")
-		printEach(w, p.Pending, askedText)
+		printEach(w, p.Pending)
 	}
 	if len(p.Problems) > 0 {
 		fmt.Fprintln(w, "\nParts of its manifest that cannot be used:")
 		for _, problem := range p.Problems {
-			printItem(w, problem)
+			printItem(w, "  - ", problem)
 		}
 	}
 }
 
-func printEach(w io.Writer, permissions []v1.Permission, detail func(v1.Permission) string) {
+// printGranted prints what is granted, and who granted it when.
+func printGranted(w io.Writer, permissions []v1.Permission) {
+	for _, g := range groups(permissions) {
+		printItem(w, "  - ", g.text())
+		fmt.Fprintf(w, "      %s\n", clean(g.name()+grantText(g[0])))
+	}
+}
+
+// printEach prints what is asked for, and the command that grants it.
+func printEach(w io.Writer, permissions []v1.Permission) {
 	for _, p := range permissions {
-		printItem(w, p.Sentence)
-		if text := detail(p); text != "" {
-			fmt.Fprintf(w, "      %s\n", clean(text))
-		}
+		printItem(w, "  - ", p.Sentence)
+		fmt.Fprintf(w, "      %s\n", clean(askedText(p)))
 	}
 }
 
-// printItem prints a text of several lines as an item of a list.
-func printItem(w io.Writer, text string) {
+// printItem prints a text of several lines as an item of a list, after its
+// mark of four characters.
+func printItem(w io.Writer, mark, text string) {
 	for i, line := range wrap(text, textWidth-4) {
-		mark := "  - "
 		if i > 0 {
 			mark = "    "
 		}
@@ -84,9 +91,9 @@ func printItem(w io.Writer, text string) {
 	}
 }
 
-// grantedText says what a permission is called, and who granted it when.
-func grantedText(p v1.Permission) string {
-	text := nameOf(p)
+// grantText says since when something is granted, and by whose word.
+func grantText(p v1.Permission) string {
+	text := ""
 	if p.GrantedAt != nil {
 		text += ", since " + instant(*p.GrantedAt)
 	}

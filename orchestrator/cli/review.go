@@ -4,21 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/client"
 )
 
 const (
-	kindRegistration = "registration"
-	maxNamed         = 10 // registrations of a kind that a review names
+	maxPending     = 5 // requests that are shown after an install
+	maxDiagnostics = 8 // diagnostics that a review shows
 )
 
 // review shows what a plugin asks for and asks a person, until the answer is
 // understood. The end of the input, or of ctx, cancels the install.
 func (a *app) review(ctx context.Context, r v1.Review) string {
-	marked := printReview(a.env.Stderr, r)
+	marked := printReview(a.env.Stderr, r, forTenant("ocmt plugins permissions "+r.Plugin, a.tenant))
 	if marked == 0 {
 		return v1.AcceptBasic
 	}
@@ -41,8 +40,8 @@ func (a *app) review(ctx context.Context, r v1.Review) string {
 }
 
 // printReview prints what a review is about and returns how much of it needs a
-// person's yes.
-func printReview(w io.Writer, r v1.Review) (marked int) {
+// person's yes. The command shows later what it leaves out.
+func printReview(w io.Writer, r v1.Review, command string) (marked int) {
 	var basic, sensitive, later []v1.Permission
 	for _, p := range r.Permissions {
 		switch {
@@ -60,79 +59,22 @@ func printReview(w io.Writer, r v1.Review) (marked int) {
 	}
 	if len(basic) > 0 {
 		fmt.Fprintln(w, "\nIt gets with the install:")
-		for _, text := range basicTexts(basic) {
-			printItem(w, text)
+		for _, g := range groups(basic) {
+			printItem(w, "  - ", g.text())
 		}
 	}
 	if len(sensitive) > 0 {
 		fmt.Fprintln(w, "\nIt asks for this, which needs your yes:")
-		for _, p := range sensitive {
-			for i, line := range wrap(p.Sentence, textWidth-4) {
-				fmt.Fprintln(w, []string{"  ! ", "    "}[min(i, 1)]+clean(line))
-			}
+		for _, g := range groups(sensitive) {
+			printItem(w, "  ! ", g.text())
 		}
 	}
 	if len(later) > 0 {
 		fmt.Fprintln(w, "\nIt asks for this too, which you can grant once it is installed:")
-		printEach(w, later, askedText)
+		printFirst(w, later, command)
 	}
-	for _, d := range r.Diagnostics {
-		fmt.Fprintf(w, "\n%s: %s\n", clean(d.Level), clean(d.Message))
-	}
+	printDiagnostics(w, r)
 	return len(sensitive)
-}
-
-// basicTexts says what is granted unasked: a sentence for each, but for the
-// registrations of a kind of which there are several.
-func basicTexts(permissions []v1.Permission) []string {
-	names := map[string][]string{} // by kind of registration
-	for _, p := range permissions {
-		if kind, name, ok := registered(p); ok {
-			names[kind] = append(names[kind], name)
-		}
-	}
-	var texts []string
-	for _, p := range permissions {
-		kind, name, ok := registered(p)
-		switch {
-		case !ok || len(names[kind]) == 1:
-			texts = append(texts, p.Sentence)
-		case name == names[kind][0]:
-			texts = append(texts, fmt.Sprintf("It registers %s: %s.", count(len(names[kind]), kindNoun(kind)), firstOf(names[kind], maxNamed)))
-		}
-	}
-	return texts
-}
-
-// registered returns the kind and the name of a registration.
-func registered(p v1.Permission) (kind, name string, ok bool) {
-	if p.Kind != kindRegistration {
-		return "", "", false
-	}
-	kind, name, _ = strings.Cut(p.Target, ":")
-	return kind, name, true
-}
-
-func kindNoun(kind string) string {
-	switch kind {
-	case "gatewayMethod":
-		return "gateway method"
-	case "httpRoute":
-		return "HTTP route"
-	case "command":
-		return "chat command"
-	case "cli":
-		return "CLI command"
-	}
-	return kind
-}
-
-// firstOf names the first n, and how many more there are.
-func firstOf(names []string, n int) string {
-	if len(names) <= n {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s, and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }
 
 // sayPending says on standard error what an installed plugin asks for and was
@@ -152,6 +94,32 @@ func (a *app) sayPending(ctx context.Context, c *client.Client, p v1.PluginDetai
 		return
 	}
 	fmt.Fprintf(a.env.Stderr, "%s asks for %s that it was not granted:\n", clean(p.ID), count(len(permissions.Pending), "permission"))
-	printEach(a.env.Stderr, permissions.Pending, askedText)
-	fmt.Fprintf(a.env.Stderr, "see them again: %s\n", clean(command))
+	printFirst(a.env.Stderr, permissions.Pending, command)
+	if len(permissions.Pending) <= maxPending {
+		fmt.Fprintf(a.env.Stderr, "see them again: %s\n", clean(command))
+	}
+}
+
+// printFirst prints the first requests, and how many more there are with the
+// command that shows them.
+func printFirst(w io.Writer, pending []v1.Permission, command string) {
+	shown := min(len(pending), maxPending)
+	printEach(w, pending[:shown])
+	if more := len(pending) - shown; more > 0 {
+		fmt.Fprintf(w, "  and %d more: %s\n", more, clean(command))
+	}
+}
+
+func printDiagnostics(w io.Writer, r v1.Review) {
+	if len(r.Diagnostics) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	shown := min(len(r.Diagnostics), maxDiagnostics)
+	for _, d := range r.Diagnostics[:shown] {
+		fmt.Fprintf(w, "%s: %s\n", clean(d.Level), clean(d.Message))
+	}
+	if more := len(r.Diagnostics) - shown; more > 0 {
+		fmt.Fprintf(w, "and %d more, which \"ocmt plugins info %s\" shows once it is installed\n", more, clean(r.Plugin))
+	}
 }

@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"testing"
 
@@ -161,39 +159,6 @@ func TestRestartLinked(t *testing.T) {
 	d.ocmtWith(t, &command{terminal: true}, 0, "plugins", "restart", "demo")
 	if got := <-answers; got != "basic" {
 		t.Errorf("got %s", got)
-	}
-}
-
-func TestBasicTexts(t *testing.T) {
-	var list []v1.Permission
-	add := func(kind string, names ...string) {
-		for _, name := range names {
-			list = append(list, v1.Permission{Kind: "registration", Target: kind + ":" + name, Sentence: "sentence of " + name})
-		}
-	}
-	var tools []string
-	for i := range 13 {
-		tools = append(tools, fmt.Sprintf("t%d", i))
-	}
-	list = append(list, v1.Permission{Kind: "hook", Target: "gateway_start", Sentence: "It may read the start."})
-	add("tool", tools...)
-	add("service", "ticker")
-	add("gatewayMethod", "a", "b")
-	add("httpRoute", "/x", "/y")
-	add("command", "c", "d")
-	add("cli", "e", "f")
-	got := basicTexts(list)
-	want := []string{
-		"It may read the start.",
-		"It registers 13 tools: t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, and 3 more.",
-		"sentence of ticker",
-		"It registers 2 gateway methods: a, b.",
-		"It registers 2 HTTP routes: /x, /y.",
-		"It registers 2 chat commands: c, d.",
-		"It registers 2 CLI commands: e, f.",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
 

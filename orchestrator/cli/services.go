@@ -42,7 +42,7 @@ func printServices(cmd *cobra.Command, services []v1.Service, tenants bool) erro
 	}
 	rows := [][]string{{"PLUGIN", "SERVICE", "STATE", "SINCE", "RESTARTS", "NOTE"}}
 	for _, s := range services {
-		rows = append(rows, []string{s.Plugin, s.ID, s.State, instant(s.Since), strconv.Itoa(s.Restarts), serviceNote(s)})
+		rows = append(rows, []string{s.Plugin, shorten(s.ID, maxCell), s.State, instant(s.Since), strconv.Itoa(s.Restarts), serviceNote(s)})
 	}
 	if tenants {
 		rows[0] = append([]string{"TENANT"}, rows[0]...)

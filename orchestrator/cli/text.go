@@ -131,6 +131,10 @@ func compact(raw json.RawMessage) string {
 	return b.String()
 }
 
+// maxCell is how much of a name that a plugin chose a table shows, in
+// characters.
+const maxCell = 60
+
 // table prints rows, the first of which is the head, in aligned columns. Every
 // cell is cleaned.
 func table(cmd *cobra.Command, rows [][]string) error {
