@@ -13,6 +13,7 @@ import (
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/gateway"
+	"github.com/ocmt/ocmt/orchestrator/hooks"
 	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
@@ -97,6 +98,7 @@ type unit struct {
 	*instance.Instance
 	installed plugin.Installed
 	allowed   policy.Effective // when it was prepared
+	events    map[int]string   // of its hooks, by handler; set by Start
 	d         *Daemon
 }
 
@@ -112,6 +114,7 @@ func (u *unit) Start(ctx context.Context) error {
 		if err := surface.Validate(u.installed.Descriptor); err != nil {
 			return err
 		}
+		u.events = hooks.EventsOf(surface)
 		u.d.served(u, surface)
 		return nil
 	})
@@ -158,8 +161,14 @@ func (u *unit) CallTool(ctx context.Context, call wire.ToolCall, progress func(w
 }
 
 // CallHook gives an event to one handler, and tells it of no other directories
-// than CallTool does.
+// than CallTool does. A handler has another number, or is not there, where the
+// event began with another generation that registered other things: then the
+// plugin as the event knows it is gone, which is Unavailable.
 func (u *unit) CallHook(ctx context.Context, call wire.HookCall) (wire.HookResult, error) {
+	if u.events[call.Handler] != call.Event {
+		return wire.HookResult{}, fault.New(errdefs.ErrUnavailable, "handler_gone", "plugin %s has no handler %d of %s any more", u.installed.Key, call.Handler, call.Event).
+			WithRetry()
+	}
 	call.Context.WorkspaceDir = u.workspace(call.Context.WorkspaceDir)
 	return u.Instance.CallHook(ctx, call)
 }

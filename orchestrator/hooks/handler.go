@@ -10,7 +10,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
@@ -74,43 +73,6 @@ type Timeouts struct {
 	Events map[string]time.Duration // timeouts: of one event
 }
 
-// ParseTimeouts reads plugins.entries.<id>.hooks, of which it knows timeoutMs
-// and timeouts: whole milliseconds, more than 0 and at most
-// [plugin.MaxHookTimeout]. Empty and null set none. Errors are InvalidArgument.
-func ParseTimeouts(hooks json.RawMessage) (Timeouts, error) {
-	var raw struct {
-		TimeoutMs *int64           `json:"timeoutMs"`
-		Timeouts  map[string]int64 `json:"timeouts"`
-	}
-	if len(hooks) == 0 {
-		return Timeouts{}, nil
-	}
-	if err := json.Unmarshal(hooks, &raw); err != nil {
-		return Timeouts{}, badTimeout("cannot read the timeouts of hooks: %w", err)
-	}
-	t := Timeouts{Events: make(map[string]time.Duration, len(raw.Timeouts))}
-	if raw.TimeoutMs != nil {
-		if !inRange(*raw.TimeoutMs) {
-			return Timeouts{}, badTimeout("hooks.timeoutMs is %d", *raw.TimeoutMs)
-		}
-		t.All = time.Duration(*raw.TimeoutMs) * time.Millisecond
-	}
-	for event, ms := range raw.Timeouts {
-		if !inRange(ms) {
-			return Timeouts{}, badTimeout("hooks.timeouts.%.100s is %d", event, ms)
-		}
-		t.Events[event] = time.Duration(ms) * time.Millisecond
-	}
-	return t, nil
-}
-
-func inRange(ms int64) bool { return ms > 0 && ms <= plugin.MaxHookTimeout.Milliseconds() }
-
-func badTimeout(format string, args ...any) error {
-	return fault.New(errdefs.ErrInvalidArgument, "bad_hook_timeout", format, args...).
-		WithHint("give whole milliseconds from 1 to %d in plugins.entries.<id>.hooks", plugin.MaxHookTimeout.Milliseconds())
-}
-
 // of returns how long a handler may take: what the operator set for the event,
 // else for the plugin, else what the plugin asked for, else the event's own.
 func (t Timeouts) of(event plugin.HookEvent, asked float64) time.Duration {
@@ -155,6 +117,17 @@ func HandlersOf(installed plugin.Installed, rights func(event string) []plugin.H
 		handlers = append(handlers, h)
 	}
 	return handlers
+}
+
+// EventsOf returns the events of the hooks among what a plugin registered, by
+// the number of the handler.
+func EventsOf(surface plugin.Surface) map[int]string {
+	events := map[int]string{}
+	none := func(string) []plugin.HookRight { return nil }
+	for _, h := range HandlersOf(plugin.Installed{Surface: surface}, none, Timeouts{}) {
+		events[h.Index] = h.Event.Name
+	}
+	return events
 }
 
 func handlerOf(r plugin.Registration, timeouts Timeouts) (Handler, error) {

@@ -3,11 +3,10 @@ package hooks
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
@@ -83,52 +82,39 @@ func TestHandlersOf(t *testing.T) {
 	}
 }
 
+func TestEventsOf(t *testing.T) {
+	got := EventsOf(plugin.Surface{Registrations: []plugin.Registration{
+		{Kind: plugin.KindTool, Name: "agent_end"}, {Kind: plugin.KindHook, Name: "agent_end"},
+		{Kind: plugin.KindHook, Name: "x", Spec: json.RawMessage(`{"event":"llm_input"}`)}, {Kind: plugin.KindHook},
+	}})
+	if want := map[int]string{1: "agent_end", 2: "llm_input"}; !maps.Equal(got, want) {
+		t.Errorf("EventsOf() = %v, want %v", got, want)
+	}
+}
+
 func TestTimeouts(t *testing.T) {
+	both := Timeouts{All: 3 * time.Second, Events: map[string]time.Duration{"agent_end": 4 * time.Second}}
 	tests := []struct {
-		config string
-		asked  float64
-		event  string
-		want   time.Duration
+		set   Timeouts
+		asked float64
+		event string
+		want  time.Duration
 	}{
-		{`{"timeoutMs":3000,"timeouts":{"agent_end":4000}}`, 1000, "agent_end", 4 * time.Second},
-		{`{"timeoutMs":3000,"timeouts":{"agent_end":4000}}`, 1000, "llm_input", 3 * time.Second},
-		{`{"allowConversationAccess":true}`, 1000, "agent_end", time.Second},
-		{``, 1e12, "agent_end", plugin.MaxHookTimeout},
-		{``, -1, "agent_end", 30 * time.Second},
-		{`null`, 0, "unknown", plugin.DefaultHookTimeout},
-		{`{"timeoutMs":600000}`, 0, "agent_end", plugin.MaxHookTimeout},
+		{both, 1000, "agent_end", 4 * time.Second},
+		{both, 1000, "llm_input", 3 * time.Second},
+		{Timeouts{}, 1000, "agent_end", time.Second},
+		{Timeouts{}, 1e12, "agent_end", plugin.MaxHookTimeout},
+		{Timeouts{}, -1, "agent_end", 30 * time.Second},
+		{Timeouts{}, 0, "unknown", plugin.DefaultHookTimeout},
+		{Timeouts{All: time.Hour}, 0, "agent_end", plugin.MaxHookTimeout},
 	}
 	for _, tt := range tests {
-		timeouts, err := ParseTimeouts(json.RawMessage(tt.config))
-		if err != nil {
-			t.Errorf("ParseTimeouts(%s): %v", tt.config, err)
-		}
 		e, ok := plugin.HookEventOf(tt.event)
 		if !ok {
 			e.Name = tt.event
 		}
-		if got := timeouts.of(e, tt.asked); got != tt.want {
-			t.Errorf("with %s, %s that asks for %v ms has %s, want %s", tt.config, tt.event, tt.asked, got, tt.want)
+		if got := tt.set.of(e, tt.asked); got != tt.want {
+			t.Errorf("with %v, %s that asks for %v ms has %s, want %s", tt.set, tt.event, tt.asked, got, tt.want)
 		}
 	}
-	for _, bad := range []string{`{"timeoutMs":0}`, `{"timeoutMs":600001}`, `{"timeoutMs":"1"}`, `{"timeouts":{"a":-1}}`, `{"timeouts":[]}`, `{`, `{"timeoutMs":1.5}`} {
-		if _, err := ParseTimeouts(json.RawMessage(bad)); !errdefs.IsInvalidArgument(err) {
-			t.Errorf("ParseTimeouts(%s) = %v, want InvalidArgument", bad, err)
-		}
-	}
-}
-
-func FuzzParseTimeouts(f *testing.F) {
-	f.Add([]byte(`{"timeoutMs":1,"timeouts":{"a":2}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		timeouts, err := ParseTimeouts(data)
-		if err != nil {
-			return
-		}
-		for _, d := range timeouts.Events {
-			if d <= 0 || d > plugin.MaxHookTimeout {
-				t.Errorf("ParseTimeouts(%s) has %s", data, d)
-			}
-		}
-	})
 }
