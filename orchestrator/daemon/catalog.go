@@ -27,8 +27,14 @@ type catalog struct {
 
 	mu        sync.RWMutex
 	installed map[plugin.Key]plugin.Installed
-	offers    map[plugin.Key][]plugin.Registration // what of it may be used
+	offers    map[plugin.Key]offer
 	files     map[string]tenantConfig
+}
+
+// offer is what of a plugin's registrations may be used.
+type offer struct {
+	registrations []plugin.Registration
+	refused       map[string]bool // tools that nobody accepted
 }
 
 // tenantConfig is the last config.json of a tenant that could be understood,
@@ -40,7 +46,7 @@ type tenantConfig struct {
 
 func loadCatalog(ctx context.Context, h home.Home, s *store.Store) (*catalog, error) {
 	c := &catalog{home: h, store: s, installed: map[plugin.Key]plugin.Installed{},
-		offers: map[plugin.Key][]plugin.Registration{}, files: map[string]tenantConfig{}}
+		offers: map[plugin.Key]offer{}, files: map[string]tenantConfig{}}
 	all, err := s.Plugins(ctx, "")
 	if err != nil {
 		return nil, err
@@ -175,13 +181,16 @@ func (c *catalog) offer(key plugin.Key, allowed policy.Effective) {
 	if !ok {
 		return
 	}
-	offered := []plugin.Registration{}
+	o := offer{registrations: []plugin.Registration{}, refused: map[string]bool{}}
 	for _, r := range p.Surface.Registrations {
-		if registrationAllowed(allowed, r) {
-			offered = append(offered, r)
+		switch {
+		case registrationAllowed(allowed, r):
+			o.registrations = append(o.registrations, r)
+		case r.Kind == plugin.KindTool:
+			o.refused[r.Name] = true
 		}
 	}
-	c.offers[key] = offered
+	c.offers[key] = o
 }
 
 func registrationAllowed(allowed policy.Effective, r plugin.Registration) bool {
@@ -195,19 +204,21 @@ func registrationAllowed(allowed policy.Effective, r plugin.Registration) bool {
 func (c *catalog) offered(p plugin.Installed) plugin.Installed {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	p.Surface.Registrations = c.offers[p.Key]
+	p.Surface.Registrations = c.offers[p.Key].registrations
 	return p
 }
 
 // mayCall refuses a tool that the plugin registered and nobody accepted. What
 // there is not, others refuse.
-func (c *catalog) mayCall(p plugin.Installed, tool string) error {
-	isTool := func(r plugin.Registration) bool { return r.Kind == plugin.KindTool && r.Name == tool }
-	if !slices.ContainsFunc(p.Surface.Registrations, isTool) || slices.ContainsFunc(c.offered(p).Surface.Registrations, isTool) {
+func (c *catalog) mayCall(key plugin.Key, tool string) error {
+	c.mu.RLock()
+	refused := c.offers[key].refused[tool]
+	c.mu.RUnlock()
+	if !refused {
 		return nil
 	}
-	return fault.New(errdefs.ErrPermissionDenied, "tool_not_accepted", "plugin %s registers the tool %q, which nobody has accepted", p.Key.ID, tool).
-		WithHint("see it with `ocmt plugins permissions %[1]s`, accept it with `ocmt plugins grant %[1]s registration tool:%[2]s`", p.Key.ID, tool)
+	return fault.New(errdefs.ErrPermissionDenied, "tool_not_accepted", "plugin %s registers the tool %q, which nobody has accepted", key.ID, tool).
+		WithHint("see it with `ocmt plugins permissions %[1]s`, accept it with `ocmt plugins grant %[1]s registration tool:%[2]s`", key.ID, tool)
 }
 
 // inOrder returns the plugins of a tenant in the order of their installation.

@@ -71,7 +71,7 @@ type toolCall struct {
 }
 
 func (c *toolCall) run(ctx context.Context) (v1.CallResult, error) {
-	if err := c.d.catalog.mayCall(c.plugin, c.tool); err != nil {
+	if err := c.d.catalog.mayCall(c.plugin.Key, c.tool); err != nil {
 		return v1.CallResult{}, err
 	}
 	timeout := time.Duration(c.req.TimeoutMillis) * time.Millisecond
