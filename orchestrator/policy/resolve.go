@@ -42,7 +42,9 @@ type Effective struct {
 
 // MayRegister reports whether what the plugin registered under that kind and
 // name may be used. Hooks are in e.Hooks.
-func (e Effective) MayRegister(kind, name string) bool { return e.Registered[kind+":"+name] }
+func (e Effective) MayRegister(kind, name string) bool {
+	return e.Registered[kind+":"+name] && !strings.Contains(kind, ":") // or "a:b" and "c" would be "a" and "b:c"
+}
 
 // Rights returns what the plugin's handlers may do with an event; none means
 // that they are not called.

@@ -54,6 +54,9 @@ func TestResolve(t *testing.T) {
 	if !e.MayRegister("tool", "echo") || e.MayRegister("tool", "other") || len(e.Rights("llm_output")) != 1 || e.Rights("agent_end") != nil {
 		t.Error("MayRegister or Rights do not say what was granted")
 	}
+	if e := (Effective{Registered: map[string]bool{"a:b:c": true}}); e.MayRegister("a:b", "c") || !e.MayRegister("a", "b:c") {
+		t.Error("a kind with a colon passes for another")
+	}
 	e.Granted = nil
 	if diff := cmp.Diff(want, e, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
