@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,7 +24,8 @@ type alike []v1.Permission
 
 // groups puts those together that a person reads as one: registrations of a
 // kind, and of many hooks those with the same rights. Of two that were granted
-// by someone else or at another time each stays by itself.
+// by someone else or at another time each stays by itself. Registrations of
+// kinds that say little come last.
 func groups(permissions []v1.Permission) []alike {
 	hooks := 0
 	for _, p := range permissions {
@@ -42,7 +44,17 @@ func groups(permissions []v1.Permission) []alike {
 		}
 		out[i] = append(out[i], p)
 	}
+	slices.SortStableFunc(out, func(a, b alike) int { return cmp.Compare(a.rank(), b.rank()) })
 	return out
+}
+
+// rank is 1 for what comes last.
+func (g alike) rank() int {
+	kind, _, _ := strings.Cut(g[0].Target, ":")
+	if _, known := registrationTexts[kind]; g[0].Kind == kindRegistration && !known {
+		return 1
+	}
+	return 0
 }
 
 // likeness is the same for permissions that belong together.

@@ -39,7 +39,8 @@ func (a *app) watchCall(ctx context.Context, c *client.Client, canAsk bool, call
 					if q.close(approval.ID); decision == "" {
 						return
 					}
-					if _, err := c.Resolve(ctx, a.tenant, approval.ID, decision); err != nil {
+					// A call that ended meanwhile had the answer.
+					if _, err := c.Resolve(ctx, a.tenant, approval.ID, decision); err != nil && ctx.Err() == nil {
 						p.warn(err.Error())
 					}
 				})

@@ -37,7 +37,7 @@ func Asked(d plugin.Descriptor, s plugin.Surface, limits Limits) []Ask {
 }
 
 // maxUnused is how many registrations are named that nobody can grant.
-const maxUnused = 8
+const maxUnused = 16
 
 // Unused says which registrations nobody can grant, and so are never called.
 // It keeps silent about those without a name, of which there may be many.
