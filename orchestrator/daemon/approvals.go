@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -28,8 +29,11 @@ func (d *Daemon) ask(ctx context.Context, a hooks.Approval) (string, error) {
 	question := approvalOf(a)
 	decision, actor, err := d.approvals.Ask(ctx, question, a.Timeout)
 	rec := audit.Record{
-		Tenant: a.Tenant, Plugin: a.Key.ID, Actor: actor, Action: "approval.call", Target: question.Target, Outcome: decision,
-		Params: d.audit.HMAC(a.Tenant, a.Params),
+		Tenant: a.Tenant, Plugin: a.Key.ID, Actor: cmp.Or(actor, theDaemon), Action: "approval.call", Target: question.Target, Outcome: decision,
+		Request: a.Context.RunID, Params: d.audit.HMAC(a.Tenant, a.Params),
+	}
+	if err != nil { // nobody was asked
+		rec.Outcome, rec.Code = outcomeFailed, fault.Of(err).Code
 	}
 	if rerr := d.note(ctx, rec); rerr != nil {
 		return "", errors.Join(err, rerr)
@@ -117,9 +121,14 @@ func (b approvalAPI) resolveRequest(ctx context.Context, p plugin.Installed, r p
 		return v1.Approval{}, fault.New(errdefs.ErrFailedPrecondition, "needs_detail", "this request cannot be approved as it is: %s", r.Explain()).
 			WithHint("grant it by name: %s", r.Command)
 	}
-	g := policy.Grant{
-		Kind: r.Kind, Target: r.Target, Value: r.Value, Origin: policy.OriginApproval, Actor: actorOf(ctx), At: time.Now().UTC(),
+	g, err := policy.ParseGrant(string(r.Kind), r.Target, r.Value)
+	if err == nil {
+		err = b.d.checkGrant(g)
 	}
-	_, err := b.d.grant(ctx, p, g)
+	if err != nil {
+		return v1.Approval{}, err
+	}
+	g.Origin, g.Actor, g.At = policy.OriginApproval, actorOf(ctx), time.Now().UTC()
+	_, err = b.d.grant(ctx, p, g)
 	return out, err
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -40,8 +41,13 @@ func (d *Daemon) reviewer(req httpapi.Install) func(context.Context, plugin.Inst
 			return install.Consent{}, fault.New(errdefs.ErrPermissionDenied, "review_refused", "nobody agreed to what %s may do; nothing was installed", p.Key.ID).
 				WithHint("install it again and answer the review, or give --accept-permissions")
 		}
-		actor := actorOf(ctx)
-		return install.Consent{Grants: review.Grants(accept, actor, time.Now().UTC()), Digest: review.Digest, Actor: actor}, nil
+		consent := install.Consent{Grants: review.Grants(accept, actorOf(ctx), time.Now().UTC()), Digest: review.Digest, Actor: actorOf(ctx)}
+		for _, g := range consent.Grants {
+			if err := d.checkGrant(g); err != nil {
+				return install.Consent{}, fmt.Errorf("plugin %s asks for what this host cannot give: %w", p.Key.ID, err)
+			}
+		}
+		return consent, nil
 	}
 }
 
