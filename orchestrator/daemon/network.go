@@ -36,7 +36,7 @@ func (d *Daemon) networkOf(key plugin.Key, e policy.Effective) egress.Policy {
 // fails, and makes a request of a destination that was not granted.
 func (d *Daemon) onConnection(key plugin.Key, c egress.Connection) error {
 	rec := audit.Record{
-		Time: c.Time, Tenant: key.Tenant, Plugin: key.ID, Actor: "plugin:" + key.ID, Action: "network." + string(c.Phase),
+		Time: c.Time, Tenant: key.Tenant, Plugin: key.ID, Actor: networkActor(key), Action: "network." + string(c.Phase),
 		Target: destination(c), Outcome: outcomeAllowed, Code: string(c.Code),
 		DurationMicros: c.Duration.Microseconds(), Details: connectionDetails(c),
 	}
@@ -50,11 +50,19 @@ func (d *Daemon) onConnection(key plugin.Key, c egress.Connection) error {
 		return nil
 	}
 	event := v1.ConnectionEvent{Host: plugin.Printable(c.Host, 256), Port: c.Port, Allowed: c.Allowed, Code: string(c.Code)}
-	if c.Code == link.NotGranted {
+	if c.Code == link.NotGranted && key.ID != "" {
 		event.Command = d.wishNetwork(key, c)
 	}
 	d.events.Publish(key.Tenant, key.ID, v1.EventConnection, event)
 	return nil
+}
+
+// networkActor is who connects: npm, while it installs, is no plugin.
+func networkActor(key plugin.Key) string {
+	if key.ID == "" {
+		return theDaemon
+	}
+	return "plugin:" + key.ID
 }
 
 // wishNetwork notes the destination as a request and returns the command that
