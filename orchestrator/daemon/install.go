@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
@@ -86,6 +88,7 @@ func (r records) Delete(ctx context.Context, key plugin.Key) error {
 	r.d.refreshHandlers(key)
 	r.d.services.Remove(key)
 	r.d.hooks.Reset(key)
+	r.d.generations.forget(key)
 	return nil
 }
 
@@ -188,7 +191,7 @@ func (b pluginAPI) Uninstall(ctx context.Context, tenant, ref string, keepState 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), uninstallTimeout)
 	defer cancel()
 	err = d.audited(ctx, p.Key, "plugin.uninstall", p.Spec, func() error { return d.uninstall(ctx, p.Key, keepState) })
-	if err == nil {
+	if _, left := d.catalog.Installed(p.Key); !left { // also if config.json still speaks of it
 		d.events.Publish(p.Key.Tenant, p.Key.ID, v1.EventRemoved, nil)
 	}
 	return err
@@ -199,7 +202,9 @@ func (d *Daemon) uninstall(ctx context.Context, key plugin.Key, keepState bool) 
 		return err
 	}
 	if err := d.installer.Uninstall(ctx, key, keepState); err != nil {
-		return errors.Join(err, d.supervisor.Add(ctx, key, false))
+		// It stays off where something of it may be gone: nothing is while it is being updated.
+		on := errdefs.IsConflict(err) && d.catalog.enabled(key)
+		return errors.Join(err, d.supervisor.Add(ctx, key, on))
 	}
 	return d.editConfig(ctx, key.Tenant, func(e *config.Edit) error {
 		return errors.Join(e.RemoveInstall(key.ID), e.RemoveEntry(key.ID))
