@@ -29,6 +29,7 @@ type catalog struct {
 	installed map[plugin.Key]plugin.Installed
 	offers    map[plugin.Key]offer
 	files     map[string]tenantConfig
+	applied   map[plugin.Key]config.Entry // what was put into effect last
 }
 
 // offer is what of a plugin's registrations may be used.
@@ -46,7 +47,7 @@ type tenantConfig struct {
 
 func loadCatalog(ctx context.Context, h home.Home, s *store.Store) (*catalog, error) {
 	c := &catalog{home: h, store: s, installed: map[plugin.Key]plugin.Installed{},
-		offers: map[plugin.Key]offer{}, files: map[string]tenantConfig{}}
+		offers: map[plugin.Key]offer{}, files: map[string]tenantConfig{}, applied: map[plugin.Key]config.Entry{}}
 	all, err := s.Plugins(ctx, "")
 	if err != nil {
 		return nil, err
@@ -56,6 +57,9 @@ func loadCatalog(ctx context.Context, h home.Home, s *store.Store) (*catalog, er
 	}
 	for _, tenant := range c.tenants() {
 		c.readConfig(tenant)
+	}
+	for _, p := range all {
+		c.apply(p.Key)
 	}
 	return c, nil
 }
@@ -149,6 +153,7 @@ func (c *catalog) remove(key plugin.Key) {
 	defer c.mu.Unlock()
 	delete(c.installed, key)
 	delete(c.offers, key)
+	delete(c.applied, key)
 }
 
 // Installed implements authority.Plugins.
@@ -273,6 +278,51 @@ func (c *catalog) broken() []string {
 	}
 	slices.Sort(notes)
 	return notes
+}
+
+// apply notes that what the file says of a plugin is put into effect, and
+// returns that and what it was the last time: the same, of a plugin that has
+// just been installed.
+func (c *catalog) apply(key plugin.Key) (before, now config.Entry) {
+	now, _ = c.entry(key)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, ok := c.applied[key]
+	if !ok {
+		before = now
+	}
+	c.applied[key] = now
+	return before, now
+}
+
+// switched notes that the plugin's switch was moved by a request, which is on
+// record as such.
+func (c *catalog) switched(key plugin.Key) {
+	now, _ := c.entry(key)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if before, ok := c.applied[key]; ok {
+		before.Enabled = now.Enabled
+		c.applied[key] = before
+	}
+}
+
+// understood refuses to speak for the plugins of a tenant whose config.json was
+// never understood: they are off, and with them what would stop an event.
+func (c *catalog) understood(tenant string) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	f := c.files[tenant]
+	if f.file != nil || f.broken == nil {
+		return nil
+	}
+	for key := range c.installed {
+		if key.Tenant == tenant {
+			return fault.New(errdefs.ErrFailedPrecondition, "config_broken", "the plugins of tenant %s are off: %w", tenant, f.broken).
+				WithHint("mend config.json; it takes effect at once")
+		}
+	}
+	return nil
 }
 
 // view returns the configuration as the plugin may see it: its own entry, and

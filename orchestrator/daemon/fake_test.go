@@ -69,7 +69,7 @@ func newStage(t testing.TB) *stage {
 	base, install := images.BaseDigest, images.InstallDigest
 	images.BaseDigest, images.InstallDigest = fakeImage, fakeImage
 	s := &stage{t: t, scripts: map[string]script{}}
-	engine := fake.New(fake.Options{Run: s.run, Images: []string{fakeImage}})
+	engine := fake.New(fake.Options{Run: s.run, Images: []string{fakeImage}, Info: sandbox.Info{CPUs: 2, Memory: 4 << 30}})
 	s.Daemon = newDaemon(Options{Home: dir, Stderr: io.Discard}, supervisor.Policy{})
 	d := s.Daemon
 	d.engine, d.image = engine, fakeImage

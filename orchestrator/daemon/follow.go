@@ -1,16 +1,19 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/audit"
 	"github.com/ocmt/ocmt/orchestrator/config"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
@@ -89,6 +92,7 @@ func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
 }
 
 func (d *Daemon) applyEntry(ctx context.Context, key plugin.Key, on bool) {
+	d.noteEdit(key)
 	d.authority.Refresh(key)
 	// One that waits for its next attempt may have failed for what was changed.
 	state := d.state(key)
@@ -100,6 +104,26 @@ func (d *Daemon) applyEntry(ctx context.Context, key plugin.Key, on bool) {
 	}
 	if err != nil && ctx.Err() == nil && !isRemoval(err) {
 		d.logger.Error("cannot put a configuration into effect", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+	}
+}
+
+// noteEdit records that somebody edited what config.json says of a plugin. That
+// may switch a gate off, so it has to be found later.
+func (d *Daemon) noteEdit(key plugin.Key) {
+	before, now := d.catalog.apply(key)
+	if reflect.DeepEqual(before, now) {
+		return
+	}
+	rec := audit.Record{
+		Tenant: key.Tenant, Plugin: key.ID, Actor: theFile, Action: "config.change", Outcome: outcomeDone,
+		Params: d.audit.HMAC(key.Tenant, now.Config),
+		Details: map[string]bool{
+			"enabled": now.On(), "permissionsChanged": !bytes.Equal(before.Permissions, now.Permissions),
+			"configChanged": !bytes.Equal(before.Config, now.Config), "hooksChanged": !reflect.DeepEqual(before.Hooks, now.Hooks),
+		},
+	}
+	if err := d.note(context.Background(), rec); err != nil {
+		d.logger.Error("cannot record an edit of the configuration", "tenant", key.Tenant, "plugin", key.ID, "error", err)
 	}
 }
 

@@ -87,14 +87,18 @@ func (d *Daemon) resolveHook(_ context.Context, key plugin.Key, m wire.Resolved)
 
 // recordHook records what a handler did, and tells those who watch.
 func (d *Daemon) recordHook(e hooks.Entry) error {
+	detail := hookDetail{Handler: e.Handler, Detail: plugin.Printable(e.Detail, 500), Changes: d.changesForAudit(e)}
 	rec := audit.Record{
 		Tenant: e.Tenant, Plugin: e.Key.ID, Actor: "plugin:" + e.Key.ID, Action: "hook." + e.Kind, Target: e.Event,
 		Request: e.Context.RunID, Outcome: outcomeDone,
-		Details: hookDetail{Handler: e.Handler, Detail: plugin.Printable(e.Detail, 500), Changes: d.changesForAudit(e)},
 	}
 	if e.Kind == hooks.EntryFailure || e.Failed {
 		rec.Outcome = outcomeFailed
 	}
+	if e.Kind == hooks.EntryFailure { // what it threw may quote what it was given
+		detail.Detail, rec.Params = "", d.audit.HMAC(e.Tenant, []byte(e.Detail))
+	}
+	rec.Details = detail
 	if err := d.note(context.Background(), rec); err != nil {
 		return err
 	}
@@ -164,7 +168,7 @@ func texts(rights []plugin.HookRight) []string {
 }
 
 func (b hookAPI) Emit(ctx context.Context, tenant, event string, req v1.EmitRequest, watch httpapi.CallWatch) (v1.EmitResult, error) {
-	if err := b.d.recordable(); err != nil {
+	if err := errors.Join(b.d.catalog.understood(tenant), b.d.recordable()); err != nil {
 		return v1.EmitResult{}, err
 	}
 	timeout := defaultEmitTimeout
@@ -203,7 +207,7 @@ func (b hookAPI) Invoke(ctx context.Context, tenant, ref string, handler int, re
 	if err != nil {
 		return v1.EmitResult{}, err
 	}
-	if err := b.d.recordable(); err != nil {
+	if err := errors.Join(b.d.catalog.understood(tenant), b.d.recordable()); err != nil {
 		return v1.EmitResult{}, err
 	}
 	event, err := b.eventOf(p, handler, req.Event)
@@ -274,6 +278,9 @@ func changesOf(changes []hooks.Change) []v1.HookChange {
 }
 
 func (b hookAPI) Snapshot(_ context.Context, tenant string) (v1.Snapshot, error) {
+	if err := b.d.catalog.understood(tenant); err != nil {
+		return v1.Snapshot{}, err
+	}
 	snapshot := v1.Snapshot{Registrations: []v1.SnapshotItem{}}
 	type name struct{ kind, name string }
 	first := map[name]string{}

@@ -16,12 +16,12 @@ import (
 // hostAPI implements httpapi.Hosts.
 type hostAPI struct{ d *Daemon }
 
-func (b hostAPI) Attach(ctx context.Context, tenant string, hello v1.HostMessage, send func(v1.HostMessage) error) (func(v1.HostMessage), error) {
-	rec := audit.Record{Tenant: tenant, Action: "host.attach", Target: hello.Name, Outcome: outcomeDone}
-	if err := b.d.note(ctx, rec); err != nil {
-		return nil, err
-	}
-	return b.d.hosts.Attach(ctx, tenant, hello, send)
+func (b hostAPI) Attach(ctx context.Context, tenant string, hello v1.HostMessage, send func(v1.HostMessage) error) (answer func(v1.HostMessage), err error) {
+	err = b.d.audited(ctx, plugin.Key{Tenant: tenant}, "host.attach", hello.Name, func() (err error) {
+		answer, err = b.d.hosts.Attach(ctx, tenant, hello, send)
+		return err
+	})
+	return answer, err
 }
 
 // onHostCall answers what a plugin asks of the host: by the daemon itself, or

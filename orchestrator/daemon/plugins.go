@@ -86,6 +86,7 @@ func (d *Daemon) setEnabled(ctx context.Context, key plugin.Key, on bool) error 
 	if err != nil {
 		return err
 	}
+	d.catalog.switched(key)
 	d.refreshHandlers(key) // from now on, not from when the edit is noticed
 	return d.supervisor.SetDesired(ctx, key, on)
 }
