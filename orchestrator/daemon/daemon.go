@@ -258,6 +258,7 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 	d.hooks = hooks.New(hooks.Config{
 		Plugins: hooked{d}, Ask: d.ask, Resolved: d.resolveHook, Record: d.recordHook, Log: d.logger,
 	})
+	d.onClose(d.drainHooks) // before the plugins end
 	return d.wireInstaller(ctx)
 }
 

@@ -26,6 +26,19 @@ import (
 // have to be asked in it.
 const defaultEmitTimeout = 2 * time.Minute
 
+// drainTimeout bounds how long the events that nobody waits for hold up the
+// end of the daemon.
+const drainTimeout = 5 * time.Second
+
+func (d *Daemon) drainHooks() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if err := d.hooks.Drain(ctx); err != nil {
+		d.logger.Warn("events were not through when the daemon stopped", "error", err)
+	}
+	return nil
+}
+
 // hooked is the pipeline's view of the plugins.
 type hooked struct{ d *Daemon }
 

@@ -25,6 +25,10 @@ const (
 	afterToolCall  = "after_tool_call"
 )
 
+// maxHooksTime bounds all hooks before a call, each of which has a time of its
+// own: with the longest that a person may take.
+const maxHooksTime = defaultEmitTimeout + hooks.MaxApprovalTimeout
+
 // toolAPI implements httpapi.Tools.
 type toolAPI struct{ d *Daemon }
 
@@ -134,6 +138,8 @@ func (c *toolCall) before(ctx context.Context) (json.RawMessage, []v1.HookChange
 	if err != nil {
 		return nil, nil, fault.New(errdefs.ErrInvalidArgument, gateway.CodeInvalidParams, "the parameters are no JSON: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, maxHooksTime)
+	defer cancel()
 	result, err := c.d.hooks.Emit(approval.WithWatch(ctx, c.watch.Ask), hooks.Request{
 		Tenant: c.plugin.Key.Tenant, Event: beforeToolCall, Payload: payload, Context: c.context,
 	})
