@@ -55,7 +55,7 @@ type Config struct {
 type Pipeline struct {
 	cfg     Config
 	breaker breaker
-	queue   queue
+	posts   posts
 }
 
 // New returns a pipeline over the plugins of cfg.

@@ -5,62 +5,85 @@ import (
 	"sync"
 )
 
-// Bounds of events that nobody waits for, OpenClaw's.
+// Bounds of the events of one tenant that nobody waits for; the first two are
+// OpenClaw's.
 const (
-	MaxPosting = 16  // at one time
-	MaxPosted  = 256 // waiting
+	MaxPosting     = 16       // at one time
+	MaxPosted      = 256      // waiting
+	MaxPostedBytes = 16 << 20 // of their payloads
 )
 
-// queue holds the events that wait. The zero queue is ready.
-type queue struct {
+// posts holds the events that nobody waits for. The zero posts is ready.
+type posts struct {
 	mu      sync.Mutex
-	waiting []Request
-	running int
+	tenants map[string]*queue // those with events
 	dropped uint64
 	closed  bool
 	idle    chan struct{} // closed once closed and nothing runs
 }
 
+// queue holds the events of one tenant.
+type queue struct {
+	waiting []Request
+	bytes   int
+	running int
+}
+
+// full reports whether an event would be too much.
+func (q *queue) full(req Request) bool {
+	return len(q.waiting) == MaxPosted || q.bytes+len(req.Payload) > MaxPostedBytes
+}
+
 // Post gives an event to its handlers and does not wait. It is for events
-// that are observed: what becomes of others is lost. When more than MaxPosted
-// wait, or after Drain, the event is dropped.
+// that are observed: what becomes of others is lost. When too many of the
+// tenant wait, or after Drain, the event is dropped.
 func (p *Pipeline) Post(req Request) {
-	q := &p.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	b := &p.posts
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.tenants[req.Tenant]
+	if q == nil {
+		q = &queue{}
+	}
 	switch {
-	case q.closed || q.running == MaxPosting && len(q.waiting) == MaxPosted:
-		q.dropped++
-		p.cfg.Log.Warn("hook event dropped", "tenant", req.Tenant, "event", req.Event, "dropped", q.dropped)
+	case b.closed || q.running == MaxPosting && q.full(req):
+		b.dropped++
+		p.cfg.Log.Warn("hook event dropped", "tenant", req.Tenant, "event", req.Event, "dropped", b.dropped)
+		return
 	case q.running == MaxPosting:
 		q.waiting = append(q.waiting, req)
-	default:
-		q.running++
-		go p.work(req)
+		q.bytes += len(req.Payload)
+		return
 	}
+	if b.tenants == nil {
+		b.tenants = map[string]*queue{}
+	}
+	b.tenants[req.Tenant] = q
+	q.running++
+	go p.work(q, req)
 }
 
 // Dropped returns how many posted events were dropped.
 func (p *Pipeline) Dropped() uint64 {
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
-	return p.queue.dropped
+	p.posts.mu.Lock()
+	defer p.posts.mu.Unlock()
+	return p.posts.dropped
 }
 
 // Drain takes no more events by Post and waits until those that were posted
 // are through, or ctx ends.
 func (p *Pipeline) Drain(ctx context.Context) error {
-	q := &p.queue
-	q.mu.Lock()
-	q.closed = true
-	if q.idle == nil {
-		q.idle = make(chan struct{})
-		if q.running == 0 {
-			close(q.idle)
+	b := &p.posts
+	b.mu.Lock()
+	b.closed = true
+	if b.idle == nil {
+		b.idle = make(chan struct{})
+		if len(b.tenants) == 0 {
+			close(b.idle)
 		}
 	}
-	idle := q.idle
-	q.mu.Unlock()
+	idle := b.idle
+	b.mu.Unlock()
 	select {
 	case <-idle:
 		return nil
@@ -69,30 +92,34 @@ func (p *Pipeline) Drain(ctx context.Context) error {
 	}
 }
 
-// work emits req and then what waits. Each handler has its own deadline, so
-// that it ends.
-func (p *Pipeline) work(req Request) {
+// work emits req and then what waits in its queue. Each handler has its own
+// deadline, so that it ends.
+func (p *Pipeline) work(q *queue, req Request) {
 	for more := true; more; {
 		if _, err := p.Emit(context.Background(), req); err != nil {
 			p.cfg.Log.Warn("cannot emit an event", "tenant", req.Tenant, "event", req.Event, "error", err)
 		}
-		req, more = p.queue.next()
+		req, more = p.posts.next(q, req.Tenant)
 	}
 }
 
 // next returns the event that waited longest, or ends the worker.
-func (q *queue) next() (Request, bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (b *posts) next(q *queue, tenant string) (Request, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if len(q.waiting) > 0 {
 		req := q.waiting[0]
 		q.waiting[0] = Request{}
 		q.waiting = q.waiting[1:]
+		q.bytes -= len(req.Payload)
 		return req, true
 	}
 	q.running--
-	if q.running == 0 && q.closed {
-		close(q.idle)
+	if q.running == 0 {
+		delete(b.tenants, tenant)
+	}
+	if len(b.tenants) == 0 && b.closed {
+		close(b.idle)
 	}
 	return Request{}, false
 }
