@@ -161,7 +161,7 @@ func TestInside(t *testing.T) {
 	if strings.HasPrefix(got.Status["Uid"], "0\t") {
 		t.Errorf("the plugin runs as uid %q", got.Status["Uid"])
 	}
-	wantEnv := []string{"HOME", "LANG", "NODE_ENV", "OCMT_BUS", "OCMT_GENERATION", "OCMT_PLUGIN", "OCMT_TENANT", "PATH", "TMPDIR"}
+	wantEnv := []string{"HOME", "LANG", "NODE_ENV", "NODE_EXTRA_CA_CERTS", "OCMT_BUS", "OCMT_GENERATION", "OCMT_PLUGIN", "OCMT_TENANT", "PATH", "TMPDIR"}
 	for _, name := range got.Env {
 		if !slices.Contains(wantEnv, name) && name != "HOSTNAME" {
 			t.Errorf("the environment holds %s", name)
@@ -261,7 +261,7 @@ func TestBadCalls(t *testing.T) {
 		"no object":      {2, []string{"object"}, []string{"seed-esm", "seed_echo", "--params", `[1]`}},
 		"tool with /":    {2, []string{"a/b"}, []string{"seed-esm", "a/b"}},
 		"plugin with ..": {2, []string{"../x"}, []string{"../x", "seed_echo"}},
-		"long names":     {2, []string{"300"}, []string{strings.Repeat("x", 300), strings.Repeat("y", 300)}},
+		"long names":     {2, []string{"256"}, []string{strings.Repeat("x", 300), strings.Repeat("y", 300)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Log(run(t, d, tc.code, tc.words, append([]string{"tools", "call"}, tc.args...)...))
@@ -309,9 +309,12 @@ func TestConfiguredPlugin(t *testing.T) {
 	})
 	run(t, d, 3, []string{"extra"}, "tools", "call", "configured", "extra")
 	edit(t, path, `{"key": "k"}`, `{"key": "k", "more": true}`)
-	eventually(t, 20e9, "the other tool", func() bool {
-		return d.Run(t.Context(), "tools", "call", "configured", "extra").Code == 0
+	eventually(t, 20e9, "the other tool, which nobody has accepted", func() bool {
+		return d.Run(t.Context(), "tools", "call", "configured", "extra").Code == 4
 	})
+	run(t, d, 4, []string{"nobody has accepted", "ocmt plugins grant configured registration tool:extra"}, "tools", "call", "configured", "extra")
+	run(t, d, 0, []string{"extra"}, "plugins", "grant", "configured", "registration", "tool:extra")
+	run(t, d, 0, nil, "tools", "call", "configured", "extra")
 }
 
 // TestLinkedPlugin edits a linked directory and restarts the plugin.

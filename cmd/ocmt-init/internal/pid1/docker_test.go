@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ocmt/ocmt/sandbox/egress"
 )
@@ -213,7 +214,10 @@ func TestContainerLiveGrant(t *testing.T) {
 	asked := make(chan string, 100)
 	dir := socketDir(t, func(broker *egress.Broker, c egress.Connection) {
 		asked <- c.Host
-		setPolicy(t, broker, egress.Rule{Host: c.Host, Port: 80, Plaintext: true})
+		// Not at once: both halves of the first lookup are to find nothing.
+		time.AfterFunc(300*time.Millisecond, func() {
+			setPolicy(t, broker, egress.Rule{Host: c.Host, Port: 80, Plaintext: true})
+		})
 	})
 	code, stdout, stderr := runContainer(t, testImage(t), []string{"--volume", dir + ":/run/ocmt:ro"},
 		"/client", "status", name+":80", "await="+name+":80", "status")
