@@ -29,8 +29,8 @@ var registrationKind = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9]{0,63}$`)
 // all rights of its event, of a workspace read-only, of a destination TLS to
 // public addresses.
 //
-// Errors are InvalidArgument with a hint. A workspace's path is not looked
-// at: resolve its symbolic links first and see [CheckWorkspace].
+// Errors are InvalidArgument with a hint. Whether a workspace's path may be
+// granted on this host is not decided here, but where it is mounted.
 func ParseGrant(kind, target, value string) (Grant, error) {
 	g := Grant{Kind: Kind(kind), Target: target, Value: value}
 	if !utf8.ValidString(target) || !utf8.ValidString(value) {
@@ -114,35 +114,13 @@ func parseWorkspace(g *Grant) error {
 	if len(g.Target) > maxPath || !path.IsAbs(g.Target) || strings.TrimRight(g.Target, "/") != strings.TrimRight(clean, "/") {
 		return refuse(*g, "is no absolute path in its shortest form", `write the whole path, without "." and ".."`)
 	}
+	if clean == "/" {
+		return refuse(*g, "is everything on this host", "grant a directory below it")
+	}
 	if strings.ContainsFunc(clean, unicode.IsControl) {
 		return refuse(*g, "has control characters", "rename the directory")
 	}
 	g.Target = clean
-	return CheckWorkspace(clean)
-}
-
-// system are directories that a workspace would replace in the container, or
-// that hold the keys of the host.
-var system = []string{
-	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/ocmt", "/plugin", "/proc", "/run", "/sbin", "/state", "/sys", "/usr", "/var/run",
-}
-
-// CheckWorkspace reports why a clean, absolute path cannot be a workspace: it
-// belongs to the system, or overlaps with a directory that is reserved, such
-// as ocmt's home. InvalidArgument.
-func CheckWorkspace(dir string, reserved ...string) error {
-	g := Grant{Kind: Workspace, Target: dir}
-	if dir == "/" || dir == "/tmp" || dir == "/var" {
-		return refuse(g, "belongs to the system", "grant a directory below it")
-	}
-	if slices.ContainsFunc(system, func(s string) bool { return Within(dir, s) }) {
-		return refuse(g, "belongs to the system", "grant a directory that holds only what the plugin works on")
-	}
-	for _, r := range reserved {
-		if Within(dir, r) || Within(r, dir) {
-			return refuse(g, "overlaps with "+r+", which no plugin may see", "grant a directory that holds only what the plugin works on")
-		}
-	}
 	return nil
 }
 
