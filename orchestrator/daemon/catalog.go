@@ -325,16 +325,20 @@ func (c *catalog) understood(tenant string) error {
 	return nil
 }
 
+// whole returns the tenant's configuration that is in force, as strict JSON.
+func (c *catalog) whole(tenant string) json.RawMessage {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if file := c.files[tenant].file; file != nil {
+		return file.Raw()
+	}
+	return json.RawMessage("{}")
+}
+
 // view returns the configuration as the plugin may see it: its own entry, and
 // the paths that were granted.
 func (c *catalog) view(key plugin.Key, paths []string) (whole, own json.RawMessage, err error) {
-	c.mu.RLock()
-	file := c.files[key.Tenant].file
-	c.mu.RUnlock()
-	all := json.RawMessage("{}")
-	if file != nil {
-		all = file.Raw()
-	}
+	all := c.whole(key.Tenant)
 	entry, _ := c.entry(key)
 	own = entry.Config
 	if own == nil {

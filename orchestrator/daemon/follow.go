@@ -61,8 +61,19 @@ func (d *Daemon) editConfig(ctx context.Context, tenant string, change func(*con
 	d.configuring.Lock()
 	defer d.configuring.Unlock()
 	err := config.Update(ctx, config.PathFor(d.home.Dir(), tenant), change)
-	d.catalog.readConfig(tenant)
+	d.readConfig(tenant)
 	return err
+}
+
+// readConfig reads a tenant's file anew, and tells of a change.
+func (d *Daemon) readConfig(tenant string) {
+	before := d.catalog.whole(tenant)
+	d.catalog.readConfig(tenant)
+	if bytes.Equal(before, d.catalog.whole(tenant)) {
+		return // so it is at the first look, and after an edit of ours
+	}
+	d.events.Publish(tenant, "", v1.EventConfig, nil)
+	d.hosts.Notify(tenant, "", v1.HostConfigChanged, json.RawMessage("{}"))
 }
 
 // applyConfig switches plugins as the tenant's file now says, those that go
@@ -76,9 +87,7 @@ func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
 	for _, p := range installed {
 		asked[p.Key] = d.authority.Requests(p.Key)
 	}
-	d.catalog.readConfig(tenant)
-	d.events.Publish(tenant, "", v1.EventConfig, nil)
-	d.hosts.Notify(tenant, "", v1.HostConfigChanged, json.RawMessage("{}"))
+	d.readConfig(tenant)
 	for _, p := range installed {
 		d.noteWidening(p.Key, asked[p.Key])
 	}

@@ -17,7 +17,7 @@ import (
 // that instance.
 type generations struct {
 	mu      sync.RWMutex
-	recipes map[plugin.Key]recipe
+	recipes map[plugin.Key]*recipe // nil of one that is being made
 	newest  map[plugin.Key]*unit // prepared and not ended
 	serving map[plugin.Key]*unit
 }
@@ -30,7 +30,7 @@ type recipe struct {
 }
 
 func newGenerations() *generations {
-	return &generations{recipes: map[plugin.Key]recipe{}, newest: map[plugin.Key]*unit{}, serving: map[plugin.Key]*unit{}}
+	return &generations{recipes: map[plugin.Key]*recipe{}, newest: map[plugin.Key]*unit{}, serving: map[plugin.Key]*unit{}}
 }
 
 // begin forgets what the generation before was made of: until made is told,
@@ -38,20 +38,22 @@ func newGenerations() *generations {
 func (g *generations) begin(key plugin.Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.recipes, key)
+	g.recipes[key] = nil
 }
 
 func (g *generations) made(key plugin.Key, r recipe) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.recipes[key] = r
+	g.recipes[key] = &r
 }
 
-func (g *generations) recipe(key plugin.Key) (recipe, bool) {
+// recipe returns what the newest instance is made of, nil while that is being
+// read, and whether one was ever begun.
+func (g *generations) recipe(key plugin.Key) (r *recipe, begun bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	r, ok := g.recipes[key]
-	return r, ok
+	r, begun = g.recipes[key]
+	return r, begun
 }
 
 func (g *generations) prepared(u *unit) {
@@ -101,8 +103,11 @@ func (d *Daemon) newest(key plugin.Key) *unit {
 // stale reports whether an instance of the plugin would be made of something
 // else now than the newest one was.
 func (d *Daemon) stale(key plugin.Key) bool {
-	have, ok := d.generations.recipe(key)
-	if !ok {
+	have, begun := d.generations.recipe(key)
+	if !begun { // what it will be made of is still to be read
+		return false
+	}
+	if have == nil {
 		return true
 	}
 	allowed := d.authority.Effective(key)

@@ -104,7 +104,7 @@ func (b pluginAPI) Install(ctx context.Context, tenant string, req httpapi.Insta
 	if _, err := config.Load(config.PathFor(d.home.Dir(), tenant)); err != nil {
 		return v1.PluginDetail{}, err
 	}
-	d.catalog.readConfig(tenant) // the load check is to see the present one
+	d.readConfig(tenant) // the load check is to see the present one
 	r := install.Request{
 		Tenant: tenant, Source: plugin.Source(req.Source), Spec: req.Spec, Confirmed: req.Confirmed, Pin: req.Pin, Link: req.Link, Replace: req.Replace,
 		Review: d.reviewer(req),
