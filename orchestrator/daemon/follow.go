@@ -65,15 +65,23 @@ func (d *Daemon) editConfig(ctx context.Context, tenant string, change func(*con
 	return err
 }
 
-// readConfig reads a tenant's file anew, and tells of a change.
+// readConfig reads a tenant's file anew, and tells of a change and of what it
+// asks for.
 func (d *Daemon) readConfig(tenant string) {
-	before := d.catalog.whole(tenant)
+	before, asked := d.catalog.whole(tenant), map[plugin.Key][]policy.Request{}
+	installed := d.catalog.list(tenant)
+	for _, p := range installed {
+		asked[p.Key] = d.authority.Requests(p.Key)
+	}
 	d.catalog.readConfig(tenant)
 	if bytes.Equal(before, d.catalog.whole(tenant)) {
 		return // so it is at the first look, and after an edit of ours
 	}
 	d.events.Publish(tenant, "", v1.EventConfig, nil)
 	d.hosts.Notify(tenant, "", v1.HostConfigChanged, json.RawMessage("{}"))
+	for _, p := range installed {
+		d.noteWidening(p.Key, asked[p.Key])
+	}
 }
 
 // applyConfig switches plugins as the tenant's file now says, those that go
@@ -82,15 +90,8 @@ func (d *Daemon) readConfig(tenant string) {
 func (d *Daemon) applyConfig(ctx context.Context, tenant string) {
 	d.configuring.Lock()
 	defer d.configuring.Unlock()
-	installed := d.catalog.list(tenant)
-	asked := map[plugin.Key][]policy.Request{}
-	for _, p := range installed {
-		asked[p.Key] = d.authority.Requests(p.Key)
-	}
 	d.readConfig(tenant)
-	for _, p := range installed {
-		d.noteWidening(p.Key, asked[p.Key])
-	}
+	installed := d.catalog.list(tenant)
 	for _, on := range []bool{false, true} {
 		for _, p := range installed {
 			if d.catalog.enabled(p.Key) == on {

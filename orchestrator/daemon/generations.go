@@ -18,7 +18,7 @@ import (
 type generations struct {
 	mu      sync.RWMutex
 	recipes map[plugin.Key]*recipe // nil of one that is being made
-	newest  map[plugin.Key]*unit // prepared and not ended
+	newest  map[plugin.Key]*unit   // prepared and not ended
 	serving map[plugin.Key]*unit
 }
 

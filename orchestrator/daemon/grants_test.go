@@ -216,7 +216,7 @@ func TestEditBesideTheDaemons(t *testing.T) {
 	other, _ := loads(nil)
 	s.install("other", other)
 	path := config.PathFor(s.home.Dir(), plugin.DefaultTenant)
-	if err := os.WriteFile(path, []byte(`{"plugins":{"entries":{"demo":{"config":{"a":1}},"other":{}}}}`), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(`{"plugins":{"entries":{"demo":{"config":{"a":1},"permissions":{"env":["TZ"]}},"other":{}}}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := (pluginAPI{s.Daemon}).Disable(operator(t.Context()), plugin.DefaultTenant, "other"); err != nil {
@@ -225,5 +225,8 @@ func TestEditBesideTheDaemons(t *testing.T) {
 	s.applyConfig(t.Context(), plugin.DefaultTenant) // as the watcher does in a moment
 	if load := next(t, seen); string(load.PluginConfig) != `{"a":1}` {
 		t.Errorf("%s has the configuration %s", key, load.PluginConfig)
+	}
+	if got := s.records("permission.request"); len(got) != 1 || got[0].Target != "env TZ" || got[0].Actor != theFile {
+		t.Errorf("what the edit asks for is on record as %+v", got)
 	}
 }
