@@ -346,6 +346,13 @@ func TestEvents(t *testing.T) {
 		t.Errorf("got %+v", list)
 	}
 	d.ocmt(t, 2, "events", "--since", "-1")
+	if out, _ = d.ocmt(t, 0, "events", "-n", "1"); out != "2026-01-02 03:04:05 UTC  demo  plugin.state  ready\n" {
+		t.Errorf("the last one: got\n%s", out)
+	}
+	if out, _ = d.ocmt(t, 0, "events", "-n", "9"); out != want {
+		t.Errorf("more than there are: got\n%s", out)
+	}
+	d.ocmt(t, 2, "events", "-n", "-1")
 }
 
 // Following ends with an interrupt, without an error.

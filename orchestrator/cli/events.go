@@ -1,19 +1,24 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
+	"github.com/ocmt/ocmt/orchestrator/client"
+	"github.com/ocmt/ocmt/orchestrator/fault"
 )
 
 func (a *app) eventsCommand() *cobra.Command {
 	var r reads
 	var q v1.EventQuery
+	var last int
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show what happens: states, grants, connections, hooks",
@@ -21,6 +26,7 @@ func (a *app) eventsCommand() *cobra.Command {
 the time, the plugin and the type. The daemon keeps the newest events only; the
 record of who did what is "ocmt audit".`,
 		Example: `  ocmt events -f
+  ocmt events -n 20
   ocmt events -A --since 1200 --json`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,6 +36,14 @@ record of who did what is "ocmt audit".`,
 			}
 			defer c.Close()
 			q.Tenant = a.tenantOf(r)
+			if cmd.Flags().Changed("lines") && last < 0 {
+				return fault.New(errdefs.ErrInvalidArgument, "usage", "-n must not be negative")
+			}
+			if cmd.Flags().Changed("lines") {
+				if err := skipEvents(cmd.Context(), c, &q, last); err != nil {
+					return err
+				}
+			}
 			return a.print(func(w io.Writer) error {
 				return c.Events(cmd.Context(), q, func(e v1.Event) error {
 					if r.json {
@@ -44,9 +58,25 @@ record of who did what is "ocmt audit".`,
 	flags := cmd.Flags()
 	flags.BoolVarP(&q.Follow, "follow", "f", false, "go on until you interrupt")
 	flags.Uint64Var(&q.Since, "since", 0, "only events after the one with the sequence number `SEQ`, as --json shows it")
+	flags.IntVarP(&last, "lines", "n", 0, "of what happened before, only the last `N` events")
 	r.addJSON(cmd)
 	r.addAll(cmd)
 	return cmd
+}
+
+// skipEvents has q begin at the last n of the events that there are.
+func skipEvents(ctx context.Context, c *client.Client, q *v1.EventQuery, n int) error {
+	var seqs []uint64
+	backlog := *q
+	backlog.Follow = false
+	err := c.Events(ctx, backlog, func(e v1.Event) error {
+		seqs = append(seqs, e.Seq)
+		return nil
+	})
+	if before := len(seqs) - n; err == nil && before > 0 {
+		q.Since = seqs[before-1]
+	}
+	return err
 }
 
 func eventLine(e v1.Event, tenants bool) string {

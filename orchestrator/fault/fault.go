@@ -6,6 +6,8 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 )
@@ -37,7 +39,7 @@ type Error struct {
 // formatted as fmt.Errorf does, %w included.
 func New(class error, code, format string, args ...any) *Error {
 	wrapped := fmt.Errorf(format, args...)
-	return &Error{class: class, cause: wrapped, Code: code, Message: wrapped.Error()}
+	return &Error{class: class, cause: wrapped, Code: code, Message: say(wrapped)}
 }
 
 // WithHint sets what to do next and returns e.
@@ -70,15 +72,38 @@ func (e *Error) Unwrap() []error { return []error{e.class, e.cause} }
 func Of(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
-		if e.Message != err.Error() { // keep what was wrapped around it
+		if text := say(err); e.Message != text { // keep what was wrapped around it
 			outer := *e
-			outer.Message = err.Error()
+			outer.Message = text
 			return &outer
 		}
 		return e
 	}
 	class := errdefs.Resolve(err)
-	return &Error{class: class, cause: err, Code: codeOf(class), Message: err.Error()}
+	return &Error{class: class, cause: err, Code: codeOf(class), Message: say(err)}
+}
+
+// silent are the classes whose names say nothing to a person at the end of a
+// message, where %w puts them.
+var silent = []error{
+	errdefs.ErrInvalidArgument, errdefs.ErrUnavailable, errdefs.ErrFailedPrecondition, errdefs.ErrResourceExhausted,
+	errdefs.ErrConflict, errdefs.ErrAborted, errdefs.ErrDataLoss, errdefs.ErrInternal, errdefs.ErrUnknown,
+}
+
+// say is the text of err without the name of its class at the end. What the
+// system said is left as it is: some of its words are the same.
+func say(err error) string {
+	text := err.Error()
+	var system syscall.Errno
+	if errors.As(err, &system) {
+		return text
+	}
+	for _, class := range silent {
+		if shorter, ok := strings.CutSuffix(text, ": "+class.Error()); ok && errors.Is(err, class) {
+			return shorter
+		}
+	}
+	return text
 }
 
 // Class returns the errdefs class of e.
