@@ -181,8 +181,8 @@ func refusedWorkspaces(t *testing.T, d *harness.Daemon, c *client.Client, root, 
 		code       int
 	}{
 		{link, "symlink", 2}, {filepath.Join(root, "missing"), "does not exist", 2}, {filepath.Join(work, "file"), "not a directory", 2},
-		{"/", "system", 2}, {"/etc", "system", 2}, {"/usr/lib", "system", 2}, {"/proc/self", "system", 2}, {"/var/run", "system", 2},
-		{"/var/lib/docker", "system", 4}, {"/var/lib", "system", 4}, {"/tmp", "system", 2},
+		{"/", "everything", 2}, {"/etc", "system", 4}, {"/usr/lib", "system", 4}, {"/proc/self", "system", 4}, {"/var/run", "system", 4},
+		{"/var/lib/docker", "system", 4}, {"/var/lib", "system", 4}, {"/tmp", "cannot be granted", 4},
 		{d.Home, "home of ocmt", 4}, {filepath.Join(d.Home, "ocmt"), "home of ocmt", 4}, {filepath.Dir(d.Home), "home of ocmt", 4},
 		{filepath.Join(d.Home, "tenants"), "home of ocmt", 4},
 	} {
