@@ -15,7 +15,7 @@ func TestBadManifests(t *testing.T) {
 	for name, tc := range map[string]struct{ manifest, says string }{
 		"no JSON":               {`{"network": [`, "permission"},
 		"no object":             {`[]`, "permission"},
-		"unknown field":         {`{"netwrok": []}`, "netwrok"},
+		"unknown field":         {`{"nettwork": []}`, "nettwork"},
 		"field twice":           {`{"env": [], "env": ["TZ"]}`, "env"},
 		"unknown inner field":   {`{"network": [{"host": "a.example.com", "prots": [1]}]}`, "network[0].prots"},
 		"wrong type":            {`{"network": "a.example.com"}`, "network"},

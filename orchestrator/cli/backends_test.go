@@ -58,11 +58,11 @@ type installing struct {
 func (i installing) Install(ctx context.Context, tenant string, req httpapi.Install, _ func(v1.Progress)) (v1.PluginDetail, error) {
 	accept := req.Accept
 	if accept == "" {
-		var err error
-		if accept, err = req.Review(ctx, i.review); err != nil {
+		answer, err := req.Review(ctx, i.review)
+		if err != nil {
 			return v1.PluginDetail{}, err
 		}
-		accept = "asked: " + accept
+		accept = "asked: " + answer.Accept
 	}
 	i.answers <- accept
 	return i.Get(ctx, tenant, "demo")

@@ -18,30 +18,31 @@ import (
 )
 
 // reviewer returns what decides about a candidate: the answer that came with
-// the request, or the person who is shown the review. Where nothing sensitive
-// is asked for there is nothing to decide.
+// the request, or the person who is shown the review. Where nothing is asked
+// for that was not granted before there is nothing to show.
 func (d *Daemon) reviewer(req httpapi.Install) func(context.Context, plugin.Installed) (install.Consent, error) {
 	return func(ctx context.Context, p plugin.Installed) (install.Consent, error) {
 		review := policy.NewReview(policy.Candidate{
 			Descriptor: p.Descriptor, Surface: p.Surface, Payload: p.Payload.Digest,
 			Granted: d.authority.Grants(p.Key), Limits: d.limits,
 		}, time.Now())
-		accept := req.Accept
+		answer := httpapi.Answer{Accept: req.Accept, Actor: actorOf(ctx)}
 		switch {
-		case accept != "":
-		case req.Review == nil || !sensitive(review):
-			accept = v1.AcceptBasic
+		case answer.Accept != "":
+		case req.Review == nil || len(review.Items) == 0:
+			answer.Accept = v1.AcceptBasic
 		default:
 			var err error
-			if accept, err = req.Review(ctx, reviewOf(p, review)); err != nil {
+			if answer, err = req.Review(ctx, reviewOf(p, review)); err != nil {
 				return install.Consent{}, err
 			}
 		}
+		accept, actor := answer.Accept, answer.Actor
 		if accept != v1.AcceptAll && accept != v1.AcceptBasic {
 			return install.Consent{}, fault.New(errdefs.ErrPermissionDenied, "review_refused", "nobody agreed to what %s may do; nothing was installed", p.Key.ID).
 				WithHint("install it again and answer the review, or give --accept-permissions")
 		}
-		consent := install.Consent{Grants: review.Grants(accept, actorOf(ctx), time.Now().UTC()), Digest: review.Digest, Actor: actorOf(ctx)}
+		consent := install.Consent{Grants: review.Grants(accept, actor, time.Now().UTC()), Digest: review.Digest, Actor: actor}
 		for _, g := range consent.Grants {
 			if err := d.checkGrant(g); err != nil {
 				return install.Consent{}, fmt.Errorf("plugin %s asks for what this host cannot give: %w", p.Key.ID, err)
@@ -49,15 +50,6 @@ func (d *Daemon) reviewer(req httpapi.Install) func(context.Context, plugin.Inst
 		}
 		return consent, nil
 	}
-}
-
-func sensitive(r policy.Review) bool {
-	for _, item := range r.Items {
-		if item.Class != policy.Basic {
-			return true
-		}
-	}
-	return false
 }
 
 // grantsPerRecord keeps the details of a record within audit.MaxDetails.

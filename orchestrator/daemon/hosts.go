@@ -56,12 +56,23 @@ func (d *Daemon) emitted(ctx context.Context, key plugin.Key, call wire.HostCall
 	if err := d.note(ctx, rec); err != nil {
 		return hostResult(nil, err)
 	}
-	d.events.Publish(key.Tenant, key.ID, v1.EventPlugin, v1.PluginEvent{Event: name, Payload: params.Payload})
+	d.events.Publish(key.Tenant, key.ID, v1.EventPlugin, v1.PluginEvent{Event: name, Payload: watched(params.Payload)})
 	result, err := d.hosts.Call(ctx, key.Tenant, key.ID, v1.HostEmit, call.Params)
 	if errdefs.IsUnavailable(err) && fault.Of(err).Code == wire.CodeNoHost {
 		return wire.HostResult{Result: json.RawMessage("null")} // nobody listens, as in OpenClaw
 	}
 	return hostResult(result, err)
+}
+
+// maxWatched bounds what watchers are shown of an event of a plugin, bytes: the
+// hosts that answer get all of it, while the events that are kept are everybody's.
+const maxWatched = 4 << 10
+
+func watched(payload json.RawMessage) json.RawMessage {
+	if len(payload) > maxWatched {
+		return json.RawMessage(`{"truncated":true}`)
+	}
+	return payload
 }
 
 func hostResult(result json.RawMessage, err error) wire.HostResult {

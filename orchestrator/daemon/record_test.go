@@ -182,9 +182,9 @@ func TestUninstallDuringAnUpdate(t *testing.T) {
 	asked, answer := make(chan struct{}), make(chan string)
 	req := s.request(key.ID, "")
 	req.Replace = true
-	req.Review = func(context.Context, v1.Review) (string, error) {
+	req.Review = func(context.Context, v1.Review) (httpapi.Answer, error) {
 		close(asked)
-		return <-answer, nil
+		return httpapi.Answer{Accept: <-answer, Actor: "uid:0"}, nil
 	}
 	updated := make(chan error, 1)
 	go func() {

@@ -110,7 +110,7 @@ func TestPostedEventsAreThroughAtTheEnd(t *testing.T) {
 		},
 	})
 	for range 40 { // more than are given at a time
-		s.Daemon.hooks.Post(hooks.Request{Tenant: plugin.DefaultTenant, Event: afterToolCall, Payload: json.RawMessage(`{}`)})
+		s.hooks.Post(hooks.Request{Tenant: plugin.DefaultTenant, Event: afterToolCall, Payload: json.RawMessage(`{}`)})
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

@@ -86,7 +86,7 @@ func (p *Pipeline) passOver(r *run, h Handler) (answer, bool) {
 		return answer{status: StatusSkipped, detail: "it is for other tools"}, true
 	case p.breaker.open(h.Key, h.Index):
 		return answer{status: StatusCutOff, detail: fmt.Sprintf(
-			"it was late %d times in a row and is not called any more until somebody runs: ocmt plugins reset %s", MaxLate, h.Key.ID)}, true
+			"it was late %d times in a row and is not called any more until somebody runs: ocmt plugins restart %s", MaxLate, h.Key.ID)}, true
 	}
 	return answer{}, false
 }

@@ -177,8 +177,7 @@ func (b *Backend) Install(ctx context.Context, tenant string, req httpapi.Instal
 func review(ctx context.Context, req httpapi.Install) error {
 	accept := req.Accept
 	if accept == "" {
-		var err error
-		accept, err = req.Review(ctx, v1.Review{
+		answer, err := req.Review(ctx, v1.Review{
 			Digest: "sha256:" + strings.Repeat("ef", 32), Plugin: "new", Name: "new", Version: "2.0.0",
 			Permissions: []v1.Permission{
 				{Kind: "registration", Target: "tool:search", Sentence: "offer the tool \"search\"", Origin: "registration"},
@@ -189,6 +188,7 @@ func review(ctx context.Context, req httpapi.Install) error {
 		if err != nil {
 			return err
 		}
+		accept = answer.Accept
 	}
 	if accept == v1.AcceptNone {
 		return fault.New(errdefs.ErrPermissionDenied, "consent_refused", "the permissions of new were refused; nothing was installed")

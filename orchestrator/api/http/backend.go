@@ -50,14 +50,19 @@ type Install struct {
 	// Accept is the answer to the permission review: one of v1's Accept*, or
 	// empty to ask by Review.
 	Accept string
-	// Review asks a person; it returns the answer, which is v1.AcceptNone when
-	// nobody answered in time and when there is an error. The backend fills in
-	// all but ID and ExpiresAt. Its ctx is Install's or one derived from it. It
-	// is set when Accept is empty.
-	Review func(ctx context.Context, review v1.Review) (accept string, err error)
+	// Review asks a person; its answer's Accept is v1.AcceptNone when nobody
+	// answered in time and when there is an error. The backend fills in all but
+	// ID and ExpiresAt. It is set when Accept is empty.
+	Review func(ctx context.Context, review v1.Review) (Answer, error)
 	// Package is the uploaded package: a tar of source "path", the file as it
 	// is of "archive", nil of "npm". It is closed when Install returns.
 	Package io.ReadSeeker
+}
+
+// Answer is a person's answer to a review.
+type Answer struct {
+	Accept string // one of v1's Accept*
+	Actor  string // who answered
 }
 
 // Tools lists and calls tools.

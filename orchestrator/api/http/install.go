@@ -82,7 +82,7 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 		events := startEvents(w)
 		defer events.close()
 		if install.Accept == "" {
-			install.Review = func(ctx context.Context, review v1.Review) (string, error) {
+			install.Review = func(ctx context.Context, review v1.Review) (Answer, error) {
 				return a.reviews.ask(ctx, in.Tenant, review, func(r v1.Review) error { return events.send(v1.EventReview, r) })
 			}
 		}

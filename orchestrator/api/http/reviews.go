@@ -28,49 +28,52 @@ type reviewKey struct{ tenant, id string }
 type pendingReview struct {
 	digest   string
 	answered bool
-	answer   chan string // has room for the one answer
+	answer   chan Answer // has room for the one answer
 }
 
 func newReviews() *reviews { return &reviews{pending: make(map[reviewKey]*pendingReview)} }
 
 // ask sends a review and waits for its answer. When ctx ends it is AcceptNone
 // with ctx's error, and after reviewTTL AcceptNone.
-func (r *reviews) ask(ctx context.Context, tenant string, review v1.Review, send func(v1.Review) error) (string, error) {
+func (r *reviews) ask(ctx context.Context, tenant string, review v1.Review, send func(v1.Review) error) (Answer, error) {
 	review.ID, review.ExpiresAt = rand.Text(), time.Now().Add(reviewTTL)
 	review.Permissions = orEmpty(review.Permissions)
 	key := reviewKey{tenant, review.ID}
-	p := &pendingReview{digest: review.Digest, answer: make(chan string, 1)}
+	p := &pendingReview{digest: review.Digest, answer: make(chan Answer, 1)}
 	r.mu.Lock()
 	r.pending[key] = p
 	r.mu.Unlock()
 	if err := send(review); err != nil {
 		r.forget(key)
-		return v1.AcceptNone, fmt.Errorf("cannot show the review (%w): %w", err, context.Canceled)
+		return nobody, fmt.Errorf("cannot show the review (%w): %w", err, context.Canceled)
 	}
 	timeout := time.NewTimer(reviewTTL)
 	defer timeout.Stop()
 	var err error
 	select {
-	case accept := <-p.answer: // it stays for the rest of its time, to say so
+	case given := <-p.answer: // it stays for the rest of its time, to say so
 		time.AfterFunc(time.Until(review.ExpiresAt), func() { r.forget(key) })
-		return accept, nil
+		return given, nil
 	case <-timeout.C:
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 	r.forget(key)
 	select {
-	case accept := <-p.answer: // in the last moment
+	case given := <-p.answer: // in the last moment
 		if err == nil {
-			return accept, nil
+			return given, nil
 		}
 	default:
 	}
-	return v1.AcceptNone, err
+	return nobody, err
 }
 
-// answer answers a pending review.
-func (r *reviews) answer(tenant, id string, a v1.ReviewAnswer) error {
+// nobody is the answer of a person who gave none.
+var nobody = Answer{Accept: v1.AcceptNone}
+
+// answer answers a pending review, as actor.
+func (r *reviews) answer(tenant, id, actor string, a v1.ReviewAnswer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.pending[reviewKey{tenant, id}]
@@ -85,7 +88,7 @@ func (r *reviews) answer(tenant, id string, a v1.ReviewAnswer) error {
 			WithHint("show the review again, and answer with its digest")
 	}
 	p.answered = true
-	p.answer <- a.Accept
+	p.answer <- Answer{Accept: a.Accept, Actor: actor}
 	return nil
 }
 
@@ -101,6 +104,6 @@ type reviewInput struct {
 	Body   v1.ReviewAnswer
 }
 
-func (a *api) answerReview(_ context.Context, in *reviewInput) (*struct{}, error) {
-	return nil, a.reviews.answer(in.Tenant, in.Review, in.Body)
+func (a *api) answerReview(ctx context.Context, in *reviewInput) (*struct{}, error) {
+	return nil, a.reviews.answer(in.Tenant, in.Review, CallerOf(ctx).Actor, in.Body)
 }
