@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,5 +133,14 @@ func TestNewLogger(t *testing.T) {
 	logger.Warn("shown")
 	if s := out.String(); strings.Contains(s, "hidden") || !strings.Contains(s, "shown") {
 		t.Errorf("log at warn: %q", s)
+	}
+}
+
+func TestWatched(t *testing.T) {
+	for size, want := range map[int]bool{maxWatched: true, maxWatched + 1: false} {
+		payload := json.RawMessage(`"` + strings.Repeat("x", size-2) + `"`)
+		if got := string(watched(payload)) == string(payload); got != want {
+			t.Errorf("%d bytes: shown %v, want %v", size, got, want)
+		}
 	}
 }
