@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ocmt/ocmt/bus/wire"
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
@@ -53,7 +54,8 @@ func installDir(b *testing.B, d *Daemon, dir string) {
 }
 
 // BenchmarkHook gives an event to the handlers of 1 and of 10 plugins, one
-// after the other, each of which changes it.
+// after the other, each of which changes it; and to compare, sends the same to
+// the same runners, over the bus and without anything around it.
 func BenchmarkHook(b *testing.B) {
 	d := openBench(b)
 	req := v1.EmitRequest{Payload: payload}
@@ -62,7 +64,10 @@ func BenchmarkHook(b *testing.B) {
 		for ; installed < handlers; installed++ {
 			installHook(b, d, installed)
 		}
-		b.Run(fmt.Sprintf("handlers=%d", handlers), func(b *testing.B) {
+		b.Run(fmt.Sprintf("path=bare/handlers=%d", handlers), func(b *testing.B) {
+			parallel(b, 1, func(ctx context.Context) error { return bareHooks(ctx, d, handlers) })
+		})
+		b.Run(fmt.Sprintf("path=pipeline/handlers=%d", handlers), func(b *testing.B) {
 			parallel(b, 1, func(ctx context.Context) error {
 				result, err := hookAPI{d}.Emit(ctx, plugin.DefaultTenant, "bench:through:before", req, httpapi.CallWatch{})
 				if err == nil && (result.Outcome != v1.OutcomePass || len(result.Changes) != handlers) {
@@ -72,6 +77,20 @@ func BenchmarkHook(b *testing.B) {
 			})
 		})
 	}
+}
+
+// bareHooks calls the hook of so many plugins, one after the other.
+func bareHooks(ctx context.Context, d *Daemon, plugins int) error {
+	for i := range plugins {
+		u := d.running(plugin.Key{Tenant: plugin.DefaultTenant, ID: fmt.Sprintf("hook-%d", i)})
+		_, err := u.Instance.CallHook(ctx, wire.HookCall{
+			ID: "bare", Handler: 0, Event: "bench:through:before", Payload: payload, TimeoutMillis: 10_000,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // BenchmarkRecord is what of a tool call is its audit record: to be read
