@@ -26,7 +26,11 @@ func printTools(cmd *cobra.Command, tools []v1.Tool, tenants bool) error {
 	}
 	rows := [][]string{{"PLUGIN", "TOOL", "DESCRIPTION"}}
 	for _, t := range tools {
-		rows = append(rows, []string{t.Plugin, t.Name, shorten(t.Description, 50)})
+		about := shorten(t.Description, 50)
+		if t.Shadowed != "" {
+			about = "(" + t.Shadowed + " has this name first) " + about
+		}
+		rows = append(rows, []string{t.Plugin, t.Name, about})
 	}
 	if tenants {
 		rows[0] = append([]string{"TENANT"}, rows[0]...)

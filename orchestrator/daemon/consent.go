@@ -33,7 +33,7 @@ func (d *Daemon) reviewer(req httpapi.Install) func(context.Context, plugin.Inst
 			answer.Accept = v1.AcceptBasic
 		default:
 			var err error
-			if answer, err = req.Review(ctx, reviewOf(p, review)); err != nil {
+			if answer, err = req.Review(ctx, d.reviewOf(p, review)); err != nil {
 				return install.Consent{}, err
 			}
 		}
@@ -75,7 +75,7 @@ func (d *Daemon) recordConsent(ctx context.Context, p plugin.Installed, consent 
 
 // reviewOf is the review as a person is shown it. What its answer cannot
 // decide is listed with the rest: it becomes a request.
-func reviewOf(p plugin.Installed, r policy.Review) v1.Review {
+func (d *Daemon) reviewOf(p plugin.Installed, r policy.Review) v1.Review {
 	out := v1.Review{
 		Digest: r.Digest, Plugin: p.Key.ID, Name: p.Descriptor.Name, Version: p.Descriptor.Version, Update: r.Update,
 		Permissions: make([]v1.Permission, 0, len(r.Items)+len(r.Later)),
@@ -91,5 +91,27 @@ func reviewOf(p plugin.Installed, r policy.Review) v1.Review {
 	for _, diag := range p.Surface.Diagnostics {
 		out.Diagnostics = append(out.Diagnostics, v1.Diagnostic(diag))
 	}
+	out.Diagnostics = append(out.Diagnostics, d.compared(p)...)
 	return out
+}
+
+// compared says what a person should know of a candidate beside what else is
+// installed: names of tools that others have, and what the version before asked
+// for and this one does not.
+func (d *Daemon) compared(p plugin.Installed) []v1.Diagnostic {
+	var notes []v1.Diagnostic
+	first := d.firstWith(p.Key.Tenant)
+	for _, t := range p.Surface.Tools() {
+		if by := first[tenantTool{p.Key.Tenant, t.Name}]; by != "" && by != p.Key.ID {
+			notes = append(notes, v1.Diagnostic{Level: "warn", Message: fmt.Sprintf(
+				"plugin %s has a tool %s too; both can be called by plugin and tool, hosts that know the tool's name alone use the one of %s", by, t.Name, by)})
+		}
+	}
+	if before, ok := d.catalog.Installed(p.Key); ok {
+		_, removed := policy.Diff(before.Descriptor.Permissions, p.Descriptor.Permissions, d.limits)
+		for _, a := range removed {
+			notes = append(notes, v1.Diagnostic{Level: "info", Message: "it no longer asks for this, which it keeps if it was granted: " + a.Explain()})
+		}
+	}
+	return notes
 }

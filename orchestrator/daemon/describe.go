@@ -11,7 +11,7 @@ func (d *Daemon) describe(p plugin.Installed) v1.Plugin {
 	out := v1.Plugin{
 		Tenant: p.Key.Tenant, ID: p.Key.ID, Name: p.Descriptor.Name, Version: p.Descriptor.Version,
 		Description: p.Descriptor.Description, Source: string(p.Source), Spec: p.Spec,
-		Enabled: d.catalog.enabled(p.Key), Linked: p.Linked, State: string(supervisor.StateStopped), Tools: len(p.Surface.Tools()),
+		Enabled: d.catalog.enabled(p.Key), Linked: p.Linked, State: string(supervisor.StateStopped), Tools: len(d.catalog.offered(p).Surface.Tools()),
 	}
 	st, err := d.supervisor.Status(p.Key)
 	if err != nil {
@@ -32,7 +32,7 @@ func (d *Daemon) detail(p plugin.Installed) v1.PluginDetail {
 		Plugin: d.describe(p),
 		Digest: p.Payload.Digest, Form: p.Payload.Form, Size: p.Payload.Size, Files: p.Payload.Files,
 		Integrity: p.Integrity, InstalledAt: p.InstalledAt,
-		ToolList: toolList(p), Registrations: []v1.Registration{},
+		ToolList: toolList(d.catalog.offered(p)), Registrations: []v1.Registration{},
 	}
 	if st, err := d.supervisor.Status(p.Key); err == nil && st.State == supervisor.StateRunning {
 		out.ReadySince = &st.Since

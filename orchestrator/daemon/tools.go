@@ -37,7 +37,32 @@ func (b toolAPI) Tools(_ context.Context, tenant string) ([]v1.Tool, error) {
 	for _, p := range b.d.catalog.list(tenant) {
 		list = append(list, toolList(b.d.catalog.offered(p))...)
 	}
+	first := b.d.firstWith(tenant)
+	for i, t := range list {
+		if by := first[tenantTool{t.Tenant, t.Name}]; by != t.Plugin {
+			list[i].Shadowed = by
+		}
+	}
 	return list, nil
+}
+
+type tenantTool struct{ tenant, tool string }
+
+// firstWith returns of every name of a tool the plugin that was the first to
+// be installed with it, of those that are on.
+func (d *Daemon) firstWith(tenant string) map[tenantTool]string {
+	first := map[tenantTool]string{}
+	for _, p := range d.catalog.inOrder(tenant) {
+		if !d.catalog.enabled(p.Key) {
+			continue
+		}
+		for _, r := range d.catalog.offered(p).Surface.Registrations {
+			if name := (tenantTool{p.Key.Tenant, r.Name}); r.Kind == plugin.KindTool && first[name] == "" {
+				first[name] = p.Key.ID
+			}
+		}
+	}
+	return first
 }
 
 // Call carries a tool call out: it lets the hooks see it, asks a person where

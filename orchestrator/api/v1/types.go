@@ -108,6 +108,9 @@ type Tool struct {
 	Description string          `json:"description"`
 	Parameters  json.RawMessage `json:"parameters" doc:"JSON Schema of the parameters"`
 	Optional    bool            `json:"optional,omitempty"`
+	// Shadowed names the plugin that was installed first with a tool of the
+	// same name: a host that knows bare names uses that one.
+	Shadowed string `json:"shadowedBy,omitempty"`
 }
 
 // Registration is something else that a plugin registered.

@@ -1280,6 +1280,7 @@ export interface components {
             parameters: unknown;
             /** @description id of the plugin */
             plugin: string;
+            shadowedBy?: string;
             tenant: string;
         };
         ToolList: {
