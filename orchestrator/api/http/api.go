@@ -113,9 +113,20 @@ func config() huma.Config {
 				Title: "ocmt",
 				Description: "Runs OpenClaw and OCMT plugins in containers. " +
 					"Within v1 fields and routes are added, never removed or given another meaning.",
+				License: &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"},
 				Version: "1",
 			},
-			Components: &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)},
+			Servers: []*huma.Server{
+				{URL: "http://ocmt", Description: "a unix socket of the daemon, whatever the host's name"},
+				{URL: "https://localhost:8443", Description: "the address that the daemon listens on, with TLS"},
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token": {Type: "http", Scheme: "bearer", Description: "over TLS; a unix socket asks for none"},
+				},
+			},
+			Security: []map[string][]string{{"token": {}}, {}},
 		},
 		OpenAPIPath:   "/v1/openapi",
 		Formats:       huma.DefaultFormats,
