@@ -54,9 +54,8 @@ type Config struct {
 	// Changed is told when what a plugin may do has changed, with the lock of
 	// nothing held, one call at a time per plugin.
 	Changed func(key plugin.Key, before, after policy.Effective)
-	// Expired is told of grants that ended by themselves, after Changed;
-	// restart says that only a restart of the plugin ends their effect.
-	Expired func(key plugin.Key, ended []policy.Grant, restart bool)
+	// Expired is told of grants that ended by themselves, after Changed.
+	Expired func(key plugin.Key, ended []policy.Grant)
 }
 
 // Authority is safe for concurrent use.
@@ -299,12 +298,11 @@ func (a *Authority) expireUnit(ctx context.Context, key plugin.Key, u *unit) {
 	if ended == nil {
 		return
 	}
-	before := a.Effective(key)
 	a.update(key, u, func() { u.grants = left }) // before anything that may wait
 	for _, g := range ended {
 		_, _ = a.cfg.Store.DeleteGrant(ctx, key, g.Kind, g.Target) // it has no effect any more; the next start tries again
 	}
-	a.cfg.Expired(key, ended, policy.RestartNeeded(before, a.Effective(key)))
+	a.cfg.Expired(key, ended)
 }
 
 func (a *Authority) keys() []plugin.Key {

@@ -39,7 +39,6 @@ type installed struct {
 	narrowings map[plugin.Key]policy.Narrowing
 	changes    []change
 	expired    []string
-	restarts   int
 	onChange   func(plugin.Key)
 }
 
@@ -76,24 +75,21 @@ func (p *installed) changed(key plugin.Key, before, after policy.Effective) {
 	}
 }
 
-func (p *installed) ended(key plugin.Key, ended []policy.Grant, restart bool) {
+func (p *installed) ended(key plugin.Key, ended []policy.Grant) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, g := range ended {
 		p.expired = append(p.expired, key.ID+" "+string(g.Kind)+" "+g.Target)
 	}
-	if restart {
-		p.restarts++
-	}
 }
 
 // told returns what was told since the last time.
-func (p *installed) told() (changes []change, expired []string, restarts int) {
+func (p *installed) told() (changes []change, expired []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	changes, expired, restarts = p.changes, p.expired, p.restarts
-	p.changes, p.expired, p.restarts = nil, nil, 0
-	return changes, expired, restarts
+	changes, expired = p.changes, p.expired
+	p.changes, p.expired = nil, nil
+	return changes, expired
 }
 
 func openStore(t *testing.T, dir string) *store.Store {
@@ -184,7 +180,7 @@ func TestGrantAndRevoke(t *testing.T) {
 	mustGrant(t, a, echo, env(t, "TZ"), env(t, "LANG"))
 	wantEnv(t, a, echo, "LANG", "TZ")
 	wantEnv(t, a, other)
-	if changes, _, _ := p.told(); !cmp.Equal(changes, []change{{echo, nil, []string{"LANG", "TZ"}}}) {
+	if changes, _ := p.told(); !cmp.Equal(changes, []change{{echo, nil, []string{"LANG", "TZ"}}}) {
 		t.Errorf("told %v", changes)
 	}
 
@@ -231,7 +227,7 @@ func TestUnknownPluginMayNothing(t *testing.T) {
 		t.Errorf("granting to a plugin that is not there: %v", err)
 	}
 	wantEnv(t, a, none)
-	if changes, _, _ := p.told(); changes != nil {
+	if changes, _ := p.told(); changes != nil {
 		t.Errorf("told %v of nothing", changes)
 	}
 }
@@ -245,7 +241,7 @@ func TestRefreshNarrows(t *testing.T) {
 	wantEnv(t, a, echo, "LANG", "TZ") // not before it is told
 	a.Refresh(echo)
 	wantEnv(t, a, echo, "TZ")
-	if changes, _, _ := p.told(); !cmp.Equal(changes, []change{{echo, []string{"LANG", "TZ"}, []string{"TZ"}}}) {
+	if changes, _ := p.told(); !cmp.Equal(changes, []change{{echo, []string{"LANG", "TZ"}, []string{"TZ"}}}) {
 		t.Errorf("told %v", changes)
 	}
 	if got := a.Grants(echo); len(got) != 2 {
@@ -399,7 +395,7 @@ func TestNothingIsAcknowledgedBeforeItIsOnDisk(t *testing.T) {
 	if after := requests(full, echo); !slices.Equal(before, after) {
 		t.Errorf("requests %q, want %q", after, before)
 	}
-	if changes, _, _ := p.told(); changes != nil {
+	if changes, _ := p.told(); changes != nil {
 		t.Errorf("told %v", changes)
 	}
 }
@@ -459,7 +455,7 @@ func TestConcurrentChanges(t *testing.T) {
 	if !slices.Equal(names(onDisk), inMemory) || !slices.Equal(inMemory, append([]string{}, a.Effective(echo).Env...)) {
 		t.Errorf("on disk %v, in memory %v, in force %v", names(onDisk), inMemory, a.Effective(echo).Env)
 	}
-	changes, _, _ := p.told()
+	changes, _ := p.told()
 	for i := 1; i < len(changes); i++ {
 		if !slices.Equal(changes[i].Before, changes[i-1].After) {
 			t.Fatalf("change %d begins with %v, the one before ended with %v", i, changes[i].Before, changes[i-1].After)

@@ -185,7 +185,7 @@ func (d *Daemon) onPermissions(key plugin.Key, _, after policy.Effective) {
 
 // onExpired records grants that ended by themselves, and restarts the plugin
 // if that is what it takes to end their effect.
-func (d *Daemon) onExpired(key plugin.Key, ended []policy.Grant, _ bool) {
+func (d *Daemon) onExpired(key plugin.Key, ended []policy.Grant) {
 	restarted, err := d.remake(context.Background(), key)
 	if err != nil {
 		d.logger.Error("cannot restart for a grant that ended", "tenant", key.Tenant, "plugin", key.ID, "error", err)
