@@ -275,10 +275,13 @@ func (p conformance) hook(t *testing.T, c *client.Client) {
 func (p conformance) emit(t *testing.T, c *client.Client) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	heard := make(chan v1.HostMessage, 10)
-	host, err := c.Attach(ctx, tenant, "e2e", []string{v1.HostEmit}, func(_ context.Context, m v1.HostMessage) (json.RawMessage, error) {
-		if m.Method == v1.HostEmit {
+	heard, logged := make(chan v1.HostMessage, 10), make(chan v1.HostMessage, 100)
+	host, err := c.Attach(ctx, tenant, "e2e", []string{v1.HostEmit, v1.HostLog}, func(_ context.Context, m v1.HostMessage) (json.RawMessage, error) {
+		switch m.Method {
+		case v1.HostEmit:
 			heard <- m
+		case v1.HostLog:
+			logged <- m
 		}
 		return json.RawMessage("null"), nil
 	})
@@ -313,6 +316,17 @@ func (p conformance) emit(t *testing.T, c *client.Client) {
 	case <-ctx.Done():
 		t.Error("those who watch saw nothing")
 	}
+	if _, err := c.ChangeService(ctx, tenant, p.id, "heart", "restart"); err != nil { // it logs that
+		t.Error(err)
+	}
+	select {
+	case m := <-logged:
+		if m.Plugin != p.id || textOf(t, m.Params, "level") != "info" || textOf(t, m.Params, "message") != "heart stop" {
+			t.Errorf("the host was told that %s logged %s", m.Plugin, m.Params)
+		}
+	case <-ctx.Done():
+		t.Error("the host was not told what the plugin logged")
+	}
 	cancel()
 	if err := host.Wait(); err != nil {
 		t.Errorf("the host was detached: %v", err)
@@ -330,7 +344,7 @@ func (p conformance) service(t *testing.T, d *harness.Daemon, c *client.Client) 
 	eventually(t, 10*time.Second, "the service runs again", running)
 	var log struct{ Text string }
 	invoke(t, c, &log, p.id, "read", `{"path":"/state/service.log"}`)
-	if want := "start\nstop\nstart\nstop\nstart\n"; log.Text != want { // the configuration was changed before
+	if want := "start\nstop\nstart\nstop\nstart\nstop\nstart\n"; log.Text != want { // the configuration was changed, and it was restarted for its log, before
 		t.Errorf("the service noted %q, want %q", log.Text, want)
 	}
 	invoke(t, c, nil, p.id, "crash", `{"how":"report","reason":"no pulse"}`)

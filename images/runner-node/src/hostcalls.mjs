@@ -1,7 +1,7 @@
 // What the plugin asks of the host, without waiting for the answer.
 
-import { describe, RunnerError } from "./errors.mjs";
-import { byteLength, jsonParse } from "./primordials.mjs";
+import { cut, describe, RunnerError } from "./errors.mjs";
+import { byteLength, jsonParse, now } from "./primordials.mjs";
 import { withJSON } from "./reply.mjs";
 import { resultJSON } from "./serialise.mjs";
 
@@ -12,6 +12,11 @@ const MAX_WAITING = 256;
 const MAX_CALL = 64 * 1024;
 /** How long the host may take to answer, in ms. */
 const ANSWER_TIMEOUT = 10_000;
+/** How many log lines the host is told a second, in the long run and at once. */
+const LOGS_PER_SECOND = 20;
+const MAX_LOGS = 100;
+/** The longest message of a log line, in characters. */
+const MAX_LOG = 4096;
 
 export class HostCalls {
   #allowed = new Set();
@@ -20,8 +25,10 @@ export class HostCalls {
   #warn;
   #ids = 0;
   #running = 0;
-  /** @type {{method: string, text: string}[]} */
+  /** @type {{method: string, text: string, quiet: boolean}[]} */
   #waiting = [];
+  #logs = MAX_LOGS;
+  #filled = now();
 
   /**
    * @param {object} options
@@ -54,10 +61,26 @@ export class HostCalls {
       if (this.#waiting.length >= MAX_WAITING) throw new RunnerError("busy", "too many calls are waiting");
       const text = withJSON({ type: "host.call", id: `h${++this.#ids}`, method }, { params: resultJSON(params) });
       if (byteLength(text) > MAX_CALL) throw new RunnerError("unserialised", `it is larger than ${MAX_CALL} bytes`);
-      this.#waiting.push({ method, text });
+      this.#waiting.push({ method, text, quiet: false });
     } catch (error) {
       return this.#refused(method, error);
     }
+    this.#next();
+  }
+
+  /**
+   * log tells the host what the plugin's logger wrote. A plugin that logs more
+   * than the host is to be bothered with is heard in its own log alone.
+   * @param {{level: string, msg: string}} record
+   */
+  log({ level, msg }) {
+    const time = now();
+    this.#logs = Math.min(MAX_LOGS, this.#logs + ((time - this.#filled) * LOGS_PER_SECOND) / 1000);
+    this.#filled = time;
+    if (this.#logs < 1 || this.#waiting.length >= MAX_WAITING) return;
+    this.#logs--;
+    const params = resultJSON({ level, message: cut(msg, MAX_LOG) });
+    this.#waiting.push({ method: "host.log", text: withJSON({ type: "host.call", id: `h${++this.#ids}`, method: "host.log" }, { params }), quiet: true });
     this.#next();
   }
 
@@ -65,13 +88,13 @@ export class HostCalls {
     while (this.#running < MAX_RUNNING && this.#waiting.length > 0) void this.#ask(this.#waiting.shift());
   }
 
-  async #ask({ method, text }) {
+  async #ask({ method, text, quiet }) {
     this.#running++;
     try {
       const { error } = jsonParse((await this.#bus.request(this.#subject, text, ANSWER_TIMEOUT)).toString());
-      if (error) this.#refused(method, error);
+      if (error && !quiet) this.#refused(method, error);
     } catch (error) {
-      this.#refused(method, error);
+      if (!quiet) this.#refused(method, error);
     }
     this.#running--;
     this.#next();

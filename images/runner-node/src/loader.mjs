@@ -31,14 +31,18 @@ import { explain, installHooks } from "./sdk/hooks.mjs";
  * plugin cannot be loaded; the registry's diagnostics are filled either way.
  * @param {object} load the host's message
  * @param {Registry} registry
+ * @param {(record: {level: string, msg: string}) => void} [logged] told what the plugin's logger writes
  * @returns {Promise<Plugin>}
  */
-export async function loadPlugin(load, registry) {
+export async function loadPlugin(load, registry, logged = () => {}) {
   applyEnv(load.env, (level, message) => registry.diagnose(level, message));
   installHooks();
   enterHome();
   const config = ownConfig(load);
-  const logger = createLogger(load.plugin);
+  const logger = createLogger(load.plugin, (line, record) => {
+    process.stdout.write(line);
+    logged(record);
+  });
   const lifecycle = new Lifecycle();
   const runtime = createRuntime({ config, stateDir: load.stateDir, plugin: load.plugin, lifecycle });
   const plugin = { load, config, logger, registry, lifecycle };

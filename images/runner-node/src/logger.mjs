@@ -11,11 +11,14 @@ const MAX_LINE = 16 * 1024;
 /**
  * createLogger makes a logger that writes lines to a function.
  * @param {string} name the "logger" of every line
- * @param {(line: string) => void} [write]
+ * @param {(line: string, record: {level: string, msg: string}) => void} [write]
  * @param {object} [bindings] added to every line's fields
  */
 export function createLogger(name, write = (line) => process.stdout.write(line), bindings = {}) {
-  const at = (level) => (...args) => write(format(level, name, args, bindings));
+  const at = (level) => (...args) => {
+    const record = recordOf(level, name, args, bindings);
+    write(lineOf(record), record);
+  };
   return {
     trace: at("debug"), debug: at("debug"), info: at("info"), warn: at("warn"),
     error: at("error"), fatal: at("error"),
@@ -24,7 +27,7 @@ export function createLogger(name, write = (line) => process.stdout.write(line),
   };
 }
 
-function format(level, logger, args, bindings) {
+function recordOf(level, logger, args, bindings) {
   const texts = [];
   const fields = { ...bindings };
   for (const arg of args) {
@@ -36,6 +39,10 @@ function format(level, logger, args, bindings) {
   const record = { time: new Date().toISOString(), level, logger, msg: texts.join(" ") };
   const rest = plain(fields);
   if (rest && Object.keys(rest).length > 0) record.fields = rest;
+  return record;
+}
+
+function lineOf(record) {
   const line = jsonStringify(record);
   if (Buffer.byteLength(line) < MAX_LINE) return `${line}\n`;
   return `${jsonStringify(shorten(record))}\n`;

@@ -127,7 +127,7 @@ export class Runner {
     const registry = new Registry();
     try {
       if (load.type !== "load") throw new RunnerError("wire_version", `the host answered hello with ${load.type}`);
-      this.#plugin = await loadPlugin(load, registry);
+      this.#plugin = await loadPlugin(load, registry, (record) => this.#hostCalls.log(record));
       this.#serve(this.#plugin);
       return this.#ready(now() - started);
     } catch (error) {
