@@ -123,7 +123,6 @@ func (b pluginAPI) Install(ctx context.Context, tenant string, req httpapi.Insta
 	if err != nil {
 		return v1.PluginDetail{}, err
 	}
-	d.events.Publish(p.Key.Tenant, p.Key.ID, v1.EventInstalled, d.describe(p))
 	ctx = context.WithoutCancel(ctx) // installed: the rest must follow
 	noted := d.noteInstall(ctx, p)
 	select {
@@ -132,6 +131,7 @@ func (b pluginAPI) Install(ctx context.Context, tenant string, req httpapi.Insta
 	}
 	progress(v1.Progress{Stage: "start", Message: "starting " + p.Key.ID})
 	err = errors.Join(noted, b.startInstalled(ctx, p.Key, req.Replace))
+	d.events.Publish(p.Key.Tenant, p.Key.ID, v1.EventInstalled, d.describe(p))
 	return d.detail(p), err
 }
 

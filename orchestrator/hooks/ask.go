@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ocmt/ocmt/bus/wire"
 )
@@ -42,6 +43,10 @@ func (r *run) ask(ctx context.Context) error {
 	return nil
 }
 
+// aMoment is how much earlier than the event's end a question may have ended
+// that had no more time than the event.
+const aMoment = 50 * time.Millisecond
+
 // decide returns the decision and, if it is not to allow, what the caller is
 // told. The error says that ctx ended.
 func (r *run) decide(ctx context.Context, a Approval) (decision, why string, err error) {
@@ -51,6 +56,9 @@ func (r *run) decide(ctx context.Context, a Approval) (decision, why string, err
 	mine, cancel := context.WithTimeout(ctx, a.Timeout)
 	defer cancel()
 	decision, err = r.p.cfg.Ask(mine, a)
+	if deadline, ok := ctx.Deadline(); ok && decision == TimedOut && time.Until(deadline) < aMoment {
+		<-ctx.Done() // it was the event's time that was over, not the person's
+	}
 	switch {
 	case ctx.Err() != nil:
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
