@@ -125,3 +125,22 @@ func TestWordsOfTheAPI(t *testing.T) {
 		t.Error("the decisions differ from the API's")
 	}
 }
+
+// TestAskEndsWithTheEvent has a question end a little before the event does,
+// since it had no more time than the event.
+func TestAskEndsWithTheEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		p := New(Config{
+			Plugins: plugins(t, toolCall, returns(`{"requireApproval":{"title":"Go on?"}}`)),
+			Ask: func(context.Context, Approval) (string, error) {
+				time.Sleep(time.Second - time.Millisecond)
+				return TimedOut, nil
+			},
+		})
+		if _, err := p.Emit(ctx, Request{Tenant: "default", Event: toolCall}); !errdefs.IsDeadlineExceeded(err) {
+			t.Errorf("Emit() = %v, want DeadlineExceeded", err)
+		}
+	})
+}
