@@ -69,6 +69,9 @@ for (const name of ["seed-esm", "seed-cjs", "register-esm", "register-cjs"]) {
     assert.deepEqual(await host.ask("stop", { type: "stop", reason: "test" }), { type: "stopped" });
     await host.exited;
     assert.equal(readFileSync(join(stateDir, "service.log"), "utf8"), "start\nstop\nstart\nstop\n");
+    assert.deepEqual(host.logged.slice(0, 2).map(({ params }) => params), [
+      { level: "info", message: "heart start" }, { level: "info", message: "heart stop" },
+    ]);
     assert.deepEqual(host.log.map(({ msg }) => msg), ["heart start", "heart stop", "heart start", "heart stop"]);
   });
 

@@ -101,6 +101,8 @@ export class Host {
   /** What services said of themselves, and what the plugin asked of the host. */
   health = [];
   hostCalls = [];
+  /** What the plugin's logger wrote, as the host is told of it. */
+  logged = [];
   /** hostAnswer is the rest of the answer to a host call, or null for none. */
   hostAnswer = () => ({ result: null });
   stdout = "";
@@ -150,7 +152,7 @@ export class Host {
     } else if (subject === `${BASE}.out.health`) {
       this.health.push(message);
     } else if (subject === `${BASE}.out.host`) {
-      this.hostCalls.push(message);
+      (message.method === "host.log" ? this.logged : this.hostCalls).push(message);
       const rest = this.hostAnswer(message);
       if (rest) this.server.send(reply, { type: "host.result", id: message.id, ...rest });
     } else if (this.#replies.has(subject)) {
