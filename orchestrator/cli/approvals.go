@@ -64,7 +64,7 @@ func (a *app) approveCommand() *cobra.Command {
 	cmd.Long = `Allow a tool call, or grant a permission that is asked for, for good. A permission
 that lacks a detail, such as the directory, is granted with "ocmt plugins grant";
 "ocmt plugins permissions ID" shows the command.`
-	cmd.Flags().BoolVar(&always, "always", false, "of a call: allow those like it from now on as well")
+	cmd.Flags().BoolVar(&always, "always", false, "of a call: tell the plugin that asks to allow those like it from now on; ocmt itself asks again")
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -262,12 +263,12 @@ func TestLogs(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got strings.Builder
-			if err := c.Logs(t.Context(), "default", "demo", tc.query, &got); err != nil || got.String() != tc.want {
+			if err := printLogs(c, t.Context(), "default", "demo", tc.query, &got); err != nil || got.String() != tc.want {
 				t.Errorf("got %q (%v), want %q", got.String(), err, tc.want)
 			}
 		})
 	}
-	if err := c.Logs(t.Context(), "default", "nope", v1.LogQuery{}, io.Discard); !errdefs.IsNotFound(err) {
+	if err := printLogs(c, t.Context(), "default", "nope", v1.LogQuery{}, io.Discard); !errdefs.IsNotFound(err) {
 		t.Errorf("unknown plugin: %v", err)
 	}
 }
@@ -286,7 +287,7 @@ func (w *cancelWriter) Write(p []byte) (int, error) {
 func TestLogsFollow(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &cancelWriter{cancel: cancel}
-	if err := demo(t).Logs(ctx, "default", "demo", v1.LogQuery{Follow: true, Tail: 1}, w); err != nil || w.String() != "third line é\n" {
+	if err := printLogs(demo(t), ctx, "default", "demo", v1.LogQuery{Follow: true, Tail: 1}, w); err != nil || w.String() != "third line é\n" {
 		t.Errorf("got %q, %v: want the line at once and no error", w.String(), err)
 	}
 }
@@ -348,5 +349,13 @@ func FuzzStream(f *testing.F) {
 		if err == nil && !strings.Contains(stream, "done") {
 			t.Errorf("%+v from a stream without an end", got)
 		}
+	})
+}
+
+// printLogs writes what a plugin printed to w, a line at a time.
+func printLogs(c *client.Client, ctx context.Context, tenant, ref string, q v1.LogQuery, w io.Writer) error {
+	return c.LogLines(ctx, tenant, ref, q, func(l v1.LogLine) error {
+		_, err := fmt.Fprintln(w, l.Line)
+		return err
 	})
 }

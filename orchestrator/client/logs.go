@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
@@ -15,25 +14,11 @@ import (
 // maxLogJSON bounds a line of a log in JSON, bytes: each byte may be escaped.
 const maxLogJSON = 6*v1.MaxLogLine + 4<<10
 
-// Logs copies what a plugin printed to w until the end or, with q.Follow,
-// until ctx ends, which is no error then.
-func (c *Client) Logs(ctx context.Context, tenant, ref string, q v1.LogQuery, w io.Writer) error {
-	response, err := c.logs(ctx, tenant, ref, q, "text")
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if _, err := io.Copy(w, response.Body); err != nil && (!q.Follow || ctx.Err() == nil) {
-		return ended(ctx, err)
-	}
-	return nil
-}
-
 // LogLines calls each for every line that a plugin printed, until the end or,
 // with q.Follow, until ctx ends, which is no error then. It returns the first
 // error of each.
 func (c *Client) LogLines(ctx context.Context, tenant, ref string, q v1.LogQuery, each func(v1.LogLine) error) error {
-	response, err := c.logs(ctx, tenant, ref, q, "json")
+	response, err := c.logs(ctx, tenant, ref, q)
 	if err != nil {
 		return err
 	}
@@ -55,8 +40,8 @@ func (c *Client) LogLines(ctx context.Context, tenant, ref string, q v1.LogQuery
 	return nil
 }
 
-func (c *Client) logs(ctx context.Context, tenant, ref string, q v1.LogQuery, format string) (*http.Response, error) {
-	tail := int64(q.Tail)
+func (c *Client) logs(ctx context.Context, tenant, ref string, q v1.LogQuery) (*http.Response, error) {
+	tail, format := int64(q.Tail), "json"
 	params := gen.PluginLogsParams{Follow: &q.Follow, Previous: &q.Previous, Tail: &tail, Format: &format}
 	if !q.Since.IsZero() {
 		params.Since = &q.Since

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -167,9 +166,4 @@ func RestartNeeded(before, after Effective) bool {
 		!slices.Equal(before.Host, after.Host) ||
 		before.Resources != after.Resources ||
 		!maps.Equal(before.Registered, after.Registered)
-}
-
-// Same reports whether both allow the same.
-func Same(a, b Effective) bool {
-	return !RestartNeeded(a, b) && reflect.DeepEqual(a.Network, b.Network) && reflect.DeepEqual(a.Hooks, b.Hooks)
 }

@@ -134,7 +134,7 @@ func TestExpiredGrantIsNeverInEffect(t *testing.T) {
 		}{{now.Add(time.Second), true}, {now, false}, {now.Add(-time.Hour), false}} {
 			e := Resolve(now, []Grant{until(g, tt.end)}, Narrowing{}, DefaultLimits())
 			nothing := Resolve(now, nil, Narrowing{}, DefaultLimits())
-			if in := !Same(e, nothing); in != tt.want || len(e.Granted) == 1 != tt.want || e.NextExpiry.IsZero() == tt.want {
+			if in := !same(e, nothing); in != tt.want || len(e.Granted) == 1 != tt.want || e.NextExpiry.IsZero() == tt.want {
 				t.Errorf("%s %s until %s: in effect %v (next expiry %s), want %v", g.Kind, g.Target, tt.end, in, e.NextExpiry, tt.want)
 			}
 		}
@@ -153,7 +153,7 @@ func TestBrokenGrantsGrantNothing(t *testing.T) {
 		{Kind: Hook, Target: "agent_end", Value: "observe,block"}, {Kind: Hook, Target: "before_tool_call"}, {Kind: Resource, Target: "memory", Value: "0"}, {Kind: "more", Target: "x"},
 	}
 	e := Resolve(now, broken, Narrowing{}, DefaultLimits())
-	if !Same(e, Resolve(now, nil, Narrowing{}, DefaultLimits())) || len(e.Granted) != 0 {
+	if !same(e, Resolve(now, nil, Narrowing{}, DefaultLimits())) || len(e.Granted) != 0 {
 		t.Errorf("broken grants allow %+v", e)
 	}
 }
@@ -280,11 +280,11 @@ func TestRestartNeeded(t *testing.T) {
 		rest := slices.Delete(someGrants(t), i, i+1)
 		e := Resolve(now, rest, Narrowing{}, DefaultLimits())
 		want := g.Kind != Network && g.Kind != Hook
-		if got := RestartNeeded(base, e); got != want || Same(base, e) {
-			t.Errorf("without %s %s: restart %v, want %v; same %v", g.Kind, g.Target, got, want, Same(base, e))
+		if got := RestartNeeded(base, e); got != want || same(base, e) {
+			t.Errorf("without %s %s: restart %v, want %v; same %v", g.Kind, g.Target, got, want, same(base, e))
 		}
 	}
-	if again := Resolve(now.Add(time.Hour), someGrants(t), Narrowing{}, DefaultLimits()); RestartNeeded(base, again) || !Same(base, again) {
+	if again := Resolve(now.Add(time.Hour), someGrants(t), Narrowing{}, DefaultLimits()); RestartNeeded(base, again) || !same(base, again) {
 		t.Error("the same grants differ")
 	}
 }
@@ -352,4 +352,9 @@ func decode(t *testing.T, text string) any {
 		out[name] = decode(t, string(raw))
 	}
 	return out
+}
+
+// same reports whether both allow the same.
+func same(a, b Effective) bool {
+	return !RestartNeeded(a, b) && reflect.DeepEqual(a.Network, b.Network) && reflect.DeepEqual(a.Hooks, b.Hooks)
 }
