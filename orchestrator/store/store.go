@@ -39,6 +39,24 @@ func (s *Store) Close() error {
 // labelled with it, and nothing with another label is touched.
 func (s *Store) HomeID() string { return s.homeID }
 
+// Engine returns the name of the container engine that this home's containers
+// were last made with, empty before the first.
+func (s *Store) Engine(ctx context.Context) (string, error) {
+	var name string
+	err := s.read.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'engine'`).Scan(&name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return name, classify(err, "read the engine's name")
+}
+
+// SetEngine records the engine that containers are made with from now on.
+func (s *Store) SetEngine(ctx context.Context, name string) error {
+	_, err := s.write.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ('engine', ?)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name)
+	return classify(err, "record the engine's name")
+}
+
 // PutPlugin records p, in place of what was recorded under its key. The
 // supervisor's counters of the key are kept.
 func (s *Store) PutPlugin(ctx context.Context, p plugin.Installed) error {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"regexp"
 	"sync"
@@ -260,5 +261,23 @@ func TestHomeID(t *testing.T) {
 	}
 	if other := open(t).HomeID(); other == first {
 		t.Errorf("two homes share the id %s", other)
+	}
+}
+
+func TestEngine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	for _, want := range []string{"", "docker", "containerd"} {
+		s, err := Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Engine(t.Context())
+		if err != nil || got != want {
+			t.Errorf("Engine = %q, %v, want %q", got, err, want)
+		}
+		next := map[string]string{"": "docker", "docker": "containerd", "containerd": "docker"}[want]
+		if err := errors.Join(s.SetEngine(t.Context(), next), s.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
