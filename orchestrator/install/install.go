@@ -159,29 +159,32 @@ func (in *Installer) Install(ctx context.Context, req Request) (plugin.Installed
 	if err := in.checkConflicts(ctx, key, described.Name, req.Replace); err != nil {
 		return plugin.Installed{}, err
 	}
-	report(StepSeal)("sealing the files", 0, 0)
-	payload, unpin, err := in.seal(ctx, fetched.Tree)
+	candidate := plugin.Installed{Key: key, Descriptor: described, Source: req.Source, Spec: req.Spec, Integrity: fetched.Integrity}
+	candidate.Linked = req.Link && req.Source == plugin.SourcePath
+	if req.Pin && req.Source == plugin.SourceNPM {
+		candidate.Spec = described.Name + "@" + described.Version
+	}
+	if before, err := in.find(ctx, key); err == nil {
+		candidate.FirstInstalledAt = before.FirstInstalled()
+	}
+	payload, unpin, err := in.seal(ctx, fetched.Tree, report(StepSeal))
 	if err != nil {
 		return plugin.Installed{}, err
 	}
 	defer unpin()
+	candidate.Payload = payload
+	return in.admit(ctx, req, candidate, fetched.Scripts, report)
+}
+
+// admit loads a sealed candidate once, has it reviewed, and records it.
+func (in *Installer) admit(ctx context.Context, req Request, candidate plugin.Installed, scripts []string, report func(step string) fetch.Report) (plugin.Installed, error) {
 	report(StepCheck)("loading the plugin in a sandbox", 0, 0)
-	surface, err := in.check(ctx, key, described, payload, fetched.Scripts)
+	surface, err := in.check(ctx, candidate.Key, candidate.Descriptor, candidate.Payload, scripts)
 	if err != nil {
 		return plugin.Installed{}, err
 	}
-	installed := plugin.Installed{
-		Key: key, Descriptor: described, Source: req.Source, Spec: req.Spec, Integrity: fetched.Integrity,
-		Payload: payload, Surface: surface, InstalledAt: time.Now().UTC(),
-	}
-	installed.Linked = req.Link && req.Source == plugin.SourcePath
-	if req.Pin && req.Source == plugin.SourceNPM {
-		installed.Spec = described.Name + "@" + described.Version
-	}
-	if before, err := in.find(ctx, key); err == nil {
-		installed.FirstInstalledAt = before.FirstInstalled()
-	}
-	return in.record(ctx, req, installed, report)
+	candidate.Surface, candidate.InstalledAt = surface, time.Now().UTC()
+	return in.record(ctx, req, candidate, report)
 }
 
 // record puts what was agreed to on record, the one step that counts.
@@ -265,7 +268,8 @@ func describe(f fetch.Fetched) (plugin.Descriptor, error) {
 
 // seal seals a tree and keeps the object from being pruned until unpin, which
 // removes it unless a record refers to it by then.
-func (in *Installer) seal(ctx context.Context, tree string) (p plugin.Payload, unpin func(), err error) {
+func (in *Installer) seal(ctx context.Context, tree string, report fetch.Report) (p plugin.Payload, unpin func(), err error) {
+	report("sealing the files", 0, 0)
 	root, err := os.OpenRoot(tree)
 	if err != nil {
 		return p, nil, fmt.Errorf("cannot read the package: %w", err)

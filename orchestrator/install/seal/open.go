@@ -38,7 +38,7 @@ func Open(ctx context.Context, storeDir string, payload plugin.Payload) (*Sealed
 	f, err := os.OpenFile(place, flags, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(errdefs.ErrNotFound, "payload_missing", "the sealed payload %s is not in the store", payload.Digest).
-			WithHint("uninstall the plugin with --keep-state and install it again")
+			WithHint("get it again: ocmt plugins reinstall ID")
 	}
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
 		return nil, changed(payload, "something else in its place")
@@ -74,7 +74,7 @@ func (s *Sealed) verify(ctx context.Context) error {
 		return fmt.Errorf("cannot verify a payload: %w", err)
 	case err != nil:
 		return fault.New(errdefs.ErrDataLoss, "payload_unreadable", "cannot read the sealed payload %s: %w", s.payload.Digest, err).
-			WithHint("uninstall the plugin with --keep-state and install it again")
+			WithHint("get it again: ocmt plugins reinstall ID")
 	case found != s.payload.Digest:
 		return changed(s.payload, found)
 	}
@@ -111,5 +111,5 @@ func procPath(pid string, f *os.File) string {
 func changed(p plugin.Payload, found string) error {
 	return fault.New(errdefs.ErrDataLoss, "payload_changed",
 		"the sealed payload was changed after it was installed: expected %s, found %s", p.Digest, found).
-		WithHint("find out who wrote to the store, then uninstall the plugin with --keep-state and install it again")
+		WithHint("find out who wrote to the store, then get it again: ocmt plugins reinstall ID")
 }

@@ -86,7 +86,9 @@ func seal(ctx context.Context, src fs.FS, storeDir, form string, write writer) (
 	return payload, publish(ctx, object, storeDir, payload)
 }
 
-// publish moves a finished object to its place.
+// publish moves a finished object to its place. What lies there damaged is
+// replaced by the one rename; only of a tree, and of a directory in an image's
+// place, there is nothing for a moment.
 func publish(ctx context.Context, object, storeDir string, payload plugin.Payload) error {
 	place, err := objectPath(storeDir, payload)
 	if err != nil {
@@ -98,8 +100,8 @@ func publish(ctx context.Context, object, storeDir string, payload plugin.Payloa
 	case ctx.Err() != nil:
 		return err
 	}
-	if err := Remove(storeDir, payload); err != nil { // damaged, or nothing
-		return err
+	if err := giveWay(storeDir, place); err != nil {
+		return fmt.Errorf("cannot take a damaged payload out of the store: %w", err)
 	}
 	if err := os.Rename(object, place); err != nil {
 		return fmt.Errorf("cannot put the payload in the store: %w", err)
@@ -123,29 +125,40 @@ func Remove(storeDir string, payload plugin.Payload) error {
 	if err != nil {
 		return err
 	}
-	if payload.Form == plugin.FormEROFS {
-		setImmutable(place, false)
-		if err := os.Remove(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("cannot remove a payload: %w", err)
-		}
-		return nil
+	err = giveWay(storeDir, place)
+	if err == nil {
+		err = os.Remove(place)
 	}
-	if _, err := os.Lstat(place); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	// By way of a temporary name: half a tree never has an object's name.
-	temp, err := os.MkdirTemp(storeDir, tempPrefix)
-	if err != nil {
-		return fmt.Errorf("cannot remove a payload: %w", err)
-	}
-	defer func() { _ = removeTree(temp) }() // what stays is swept later
-	if err := os.Chmod(place, 0o755); err != nil {
-		return fmt.Errorf("cannot remove a payload: %w", err)
-	}
-	if err := os.Rename(place, filepath.Join(temp, "object")); err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove a payload: %w", err)
 	}
 	return nil
+}
+
+// giveWay makes what lies in an object's place replaceable by a rename: it is
+// no longer immutable, and a directory is gone, by way of a temporary name, so
+// that half a tree never has an object's name.
+func giveWay(storeDir, place string) error {
+	info, err := os.Lstat(place)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	setImmutable(place, false)
+	if !info.IsDir() {
+		return nil
+	}
+	temp, err := os.MkdirTemp(storeDir, tempPrefix)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = removeTree(temp) }() // what stays is swept later
+	if err := os.Chmod(place, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(place, filepath.Join(temp, "object"))
 }
 
 // List returns the objects of a store, with digest and form alone; a store
