@@ -44,7 +44,9 @@ func (h hooks) reach(place string) error {
 type uploads struct {
 	fetch.Fetcher
 	hooks
-	npm map[string]fileset
+	npm       map[string]fileset
+	integrity string   // of all packages
+	asked     []string // of npm
 }
 
 func (u *uploads) Upload(ctx context.Context, r io.Reader, s plugin.Source, at fetch.Place, report fetch.Report) (fetch.Fetched, error) {
@@ -54,7 +56,8 @@ func (u *uploads) Upload(ctx context.Context, r io.Reader, s plugin.Source, at f
 
 func (u *uploads) NPM(ctx context.Context, spec fetch.Spec, at fetch.Place, report fetch.Report) (fetch.Fetched, error) {
 	got, err := u.Fetcher.Upload(ctx, bytes.NewReader(u.npm[spec.Name].tar()), plugin.SourcePath, at, report)
-	got.Name, got.Version, got.Integrity, got.Scripts = spec.Name, "9.9.9", "sha512-x", []string{"dep"}
+	u.asked = append(u.asked, spec.String())
+	got.Name, got.Version, got.Integrity, got.Scripts = spec.Name, "9.9.9", u.integrity, []string{"dep"}
 	return got, errors.Join(err, u.reach("fetched"))
 }
 
@@ -166,7 +169,7 @@ type bench struct {
 // installer works in home; at is called at every place where it can fail.
 func installer(home, form string, at func(place string) error) *bench {
 	h := hooks{at}
-	b := &bench{home: home, uploads: &uploads{hooks: h, npm: map[string]fileset{}}, records: &records{hooks: h, file: filepath.Join(home, "records.json")}}
+	b := &bench{home: home, uploads: &uploads{hooks: h, npm: map[string]fileset{}, integrity: "sha512-x"}, records: &records{hooks: h, file: filepath.Join(home, "records.json")}}
 	b.checker = &checker{hooks: h, surface: plugin.Surface{Registrations: []plugin.Registration{{Kind: "tool", Name: "t"}}}}
 	b.Installer = New(Config{
 		StoreDir: filepath.Join(home, "store"), StagingDir: filepath.Join(home, "staging"), Form: form,

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -29,4 +30,19 @@ func setImmutable(path string, on bool) {
 	if want != flags {
 		_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, want)
 	}
+}
+
+// CanFreeze tries whether files in dir can be made immutable: it takes root,
+// and a file system that has the flag.
+func CanFreeze(dir string) (bool, error) {
+	f, err := os.CreateTemp(dir, tempPrefix)
+	if err != nil {
+		return false, err
+	}
+	path := f.Name()
+	setImmutable(path, true)
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	frozen := err == nil && flags&fsImmutable != 0
+	setImmutable(path, false)
+	return frozen, errors.Join(f.Close(), os.Remove(path))
 }

@@ -100,8 +100,12 @@ func publish(ctx context.Context, object, storeDir string, payload plugin.Payloa
 	case ctx.Err() != nil:
 		return err
 	}
-	if err := giveWay(storeDir, place); err != nil {
-		return fmt.Errorf("cannot take a damaged payload out of the store: %w", err)
+	makeRoom := func() error { return giveWay(storeDir, place) }
+	if payload.Form == plugin.FormTree { // no rename puts a directory in a file's place
+		makeRoom = func() error { return Remove(storeDir, payload) }
+	}
+	if err := makeRoom(); err != nil {
+		return fmt.Errorf("cannot replace a damaged payload: %w", err)
 	}
 	if err := os.Rename(object, place); err != nil {
 		return fmt.Errorf("cannot put the payload in the store: %w", err)

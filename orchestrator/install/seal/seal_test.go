@@ -329,6 +329,97 @@ func TestRemove(t *testing.T) {
 	})
 }
 
+// TestSealReplaces seals a tree whose object is there and is none any more.
+func TestSealReplaces(t *testing.T) {
+	for name, put := range map[string]func(place string) error{
+		"other bytes": func(p string) error { return os.WriteFile(p, []byte("altered"), 0o444) },
+		"other bytes, immutable": func(p string) error {
+			defer setImmutable(p, true)
+			return os.WriteFile(p, []byte("altered"), 0o444)
+		},
+		"a symlink": func(p string) error { return os.Symlink("elsewhere", p) },
+		"a pipe":    func(p string) error { return unix.Mkfifo(p, 0o644) },
+		"a directory": func(p string) error {
+			return errors.Join(os.MkdirAll(filepath.Join(p, "sub"), 0o755), os.WriteFile(filepath.Join(p, "sub", "file"), nil, 0o444))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			forms(t, func(t *testing.T, seal sealer) {
+				ctx, dir := context.Background(), store(t)
+				p, err := seal(ctx, sample(), dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				place, _ := objectPath(dir, p)
+				if err := errors.Join(Remove(dir, p), put(place)); err != nil {
+					t.Fatal(err)
+				}
+				if s, err := Open(ctx, dir, p); !errdefs.IsDataLoss(err) {
+					t.Errorf("opened %v, %v, want data loss", s, err)
+				}
+				if again, err := seal(ctx, sample(), dir); err != nil || again != p {
+					t.Fatalf("sealed %+v, %v, want %+v", again, err, p)
+				}
+				s, err := Open(ctx, dir, p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Close()
+				if names, _ := os.ReadDir(dir); len(names) != 1 {
+					t.Errorf("the store holds %v, want the object alone", names)
+				}
+			})
+		})
+	}
+}
+
+// TestReplaceIsOneStep looks for an image again and again while it is replaced:
+// there is never none.
+func TestReplaceIsOneStep(t *testing.T) {
+	ctx, dir := context.Background(), store(t)
+	p, err := Seal(ctx, sample(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, _ := objectPath(dir, p)
+	stop, missing := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				missing <- n
+				return
+			default:
+			}
+			if _, err := os.Lstat(place); err != nil {
+				n++
+			}
+		}
+	}()
+	for range 50 {
+		setImmutable(place, false)
+		if err := os.Chmod(place, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(place, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("altered"), 64); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if _, err := Seal(ctx, sample(), dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if n := <-missing; n != 0 {
+		t.Errorf("there was no image %d times", n)
+	}
+}
+
 func TestImmutable(t *testing.T) {
 	ctx, dir := context.Background(), store(t)
 	p, err := Seal(ctx, sample(), dir)
