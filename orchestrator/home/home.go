@@ -49,7 +49,7 @@ func Default(getenv func(string) string) (string, error) {
 }
 
 // Open makes the home's directories where they are missing. It fails with
-// PermissionDenied when dir cannot be written.
+// PermissionDenied when dir cannot be written, and as [CheckFileSystem] does.
 func Open(dir string) (Home, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -68,12 +68,7 @@ func Open(dir string) (Home, error) {
 			return Home{}, notWritable(abs, err)
 		}
 	}
-	probe, err := os.CreateTemp(h.Run(), ".probe-*")
-	if err != nil {
-		return Home{}, notWritable(abs, err)
-	}
-	probe.Close()
-	return h, os.Remove(probe.Name())
+	return h, CheckFileSystem(h.Run())
 }
 
 func notWritable(dir string, err error) error {
