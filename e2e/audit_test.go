@@ -136,7 +136,7 @@ func records(t *testing.T, d *harness.Daemon, action, plugin string) []map[strin
 // verifies has the program verify the log of a home, with a daemon or without.
 func verifies(t *testing.T, home string, args ...string) {
 	t.Helper()
-	res := harness.Serve(t.Context(), "", append([]string{"audit", "verify", "--home", home}, args...)...)
+	res := harness.Run(t.Context(), nil, append([]string{"audit", "verify", "--home", home}, args...)...)
 	if res.Code != 0 || !strings.Contains(string(res.Stdout), "intact") {
 		t.Errorf("audit verify: exit code %d: %s%s", res.Code, res.Stdout, res.Stderr)
 	}
@@ -198,7 +198,7 @@ func findsOneByte(t *testing.T, d *harness.Daemon) {
 		if err := os.WriteFile(filepath.Join(copied, filepath.Base(segments[0])), changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		res := harness.Serve(t.Context(), "", "audit", "verify", "--home", d.Home, "--dir", copied, "--key", key)
+		res := harness.Run(t.Context(), nil, "audit", "verify", "--home", d.Home, "--dir", copied, "--key", key)
 		if res.Code != 1 || !strings.Contains(string(res.Stdout), "CHANGED") {
 			t.Errorf("byte %d changed: exit code %d: %s%s", at, res.Code, res.Stdout, res.Stderr)
 		}
@@ -277,7 +277,7 @@ func smallHome(t *testing.T) string {
 	}
 	dir := filepath.Dir(newHome(t))
 	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "ocmt-e2e", dir).CombinedOutput(); err != nil { // a directory of ours
-		if strings.Contains(os.Getenv("E2E_REQUIRE"), "docker") {
+		if required(harness.EngineName()) {
 			t.Fatalf("cannot mount a small disk: %v: %s", err, out)
 		}
 		t.Skipf("cannot mount a small disk: %v: %s", err, out)

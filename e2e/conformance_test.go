@@ -136,10 +136,11 @@ func conformancePlugins() []conformance {
 // TestConformance has plugins of both forms and both module systems do all
 // that a plugin can do, each of them alone.
 func TestConformance(t *testing.T) {
-	d := start(t)
-	c := connect(t, d)
+	need(t)
 	for _, p := range conformancePlugins() {
 		t.Run(p.id, func(t *testing.T) {
+			d := start(t)
+			c := connect(t, d)
 			install(t, d, p.id, "--accept-permissions")
 			t.Run("registrations", func(t *testing.T) { p.registrations(t, c) })
 			t.Run("tools", func(t *testing.T) { p.tools(t, c) })

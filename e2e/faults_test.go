@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -249,94 +247,12 @@ func TestTenants(t *testing.T) {
 	}
 }
 
-func TestServeRefuses(t *testing.T) {
-	need(t)
-	home := newHome(t)
-	d := serve(t, home)
-	defer func() { stop(t, d) }()
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	hang, old := listenUnix(t), oldEngine(t)
-	for name, tc := range map[string]struct {
-		args  []string
-		env   string // DOCKER_HOST
-		code  int
-		words []string
-	}{
-		"a home that is taken":         {args: []string{"--home", home}, code: 1, words: []string{"already", "hint:"}},
-		"a home that is a file":        {args: []string{"--home", file}, code: 4, words: []string{"cannot write", "hint:"}},
-		"no engine":                    {env: "unix:///nonexistent/docker.sock", code: 7, words: []string{"engine", "hint:"}},
-		"an engine that hangs":         {env: "unix://" + hang, code: 7, words: []string{"engine", "hint:"}},
-		"an engine that is too old":    {env: "unix://" + old, code: 1, words: []string{"1.30", "20.10"}},
-		"an engine that is none":       {args: []string{"--engine", "podman"}, code: 2, words: []string{"podman", "docker"}},
-		"a runtime that is none":       {args: []string{"--runtime", "nonesuch"}, code: 2, words: []string{"nonesuch", "runc"}},
-		"an image that is no digest":   {args: []string{"--base-image", "latest"}, code: 2, words: []string{"sha256"}},
-		"an image that is not there":   {args: []string{"--base-image", "sha256:" + strings.Repeat("0", 64)}, code: 3, words: []string{"hint:"}},
-		"a log level that is none":     {args: []string{"--log-level", "loud"}, code: 2, words: []string{"loud"}},
-		"a socket that a daemon holds": {args: []string{"--socket", filepath.Join(home, "ocmt/run/admin.sock")}, code: 1, words: []string{"hint:"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			other := newHome(t)
-			args := append([]string{"serve", "--home", other}, tc.args...)
-			res := harness.Serve(t.Context(), tc.env, args...)
-			text := string(res.Stdout) + string(res.Stderr)
-			if res.Code != tc.code {
-				t.Fatalf("exit code %d, want %d:\n%s", res.Code, tc.code, text)
-			}
-			for _, w := range tc.words {
-				if !strings.Contains(text, w) {
-					t.Errorf("it does not say %q:\n%s", w, text)
-				}
-			}
-			t.Log(text)
-		})
-	}
-}
-
-// oldEngine answers as a Docker engine of 2017 does.
-func oldEngine(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(filepath.Dir(listenUnix(t)), "old.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Api-Version", "1.30")
-		w.Header().Set("Server", "Docker/17.06.0-ce (linux)")
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"ApiVersion":"1.30","Version":"17.06.0-ce"}`))
-	})}
-	go func() { _ = server.Serve(l) }() // ends with the test
-	t.Cleanup(func() { server.Close() })
-	return path
-}
-
-// listenUnix makes a socket that takes connections and never answers.
-func listenUnix(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "hang")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "docker.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return path
-}
-
 func TestDoctor(t *testing.T) {
 	d := start(t)
 	var report struct {
 		Checks []struct{ Name, Status, Detail, Fix string }
 	}
-	res := d.Run(t.Context(), "doctor", "--json")
+	res := d.Run(t.Context(), append([]string{"doctor", "--json"}, harness.EngineFlags()...)...)
 	if err := json.Unmarshal(res.Stdout, &report); err != nil || res.Code != 0 {
 		t.Fatalf("exit code %d, %v: %s", res.Code, err, res.Stderr)
 	}

@@ -149,7 +149,7 @@ func hookCrash(t *testing.T, d *harness.Daemon, c *client.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := harness.Docker(t.Context(), "kill", container); err != nil {
+	if err := d.Engine().Kill(t.Context(), container); err != nil {
 		t.Fatal(err)
 	}
 	got := emit(t, c, "before_tool_call", `{"toolName":"none","params":{}}`)

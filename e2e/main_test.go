@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,23 +16,33 @@ import (
 	"github.com/ocmt/ocmt/e2e/harness"
 )
 
-// need skips the test, with a reason, where the engine or the built program
-// is missing; with E2E_REQUIRE=docker that is a failure.
-func need(t *testing.T) {
+// need lets the test run beside others, and skips it, with a reason, where the
+// engine or the built program is missing; if E2E_REQUIRE names the engine, that
+// is a failure.
+func need(t *testing.T) harness.Engine {
 	t.Helper()
-	missing := ""
-	if _, err := harness.Binary(); err != nil {
-		missing = err.Error()
-	} else if _, err := harness.Docker(t.Context(), "version", "--format", "{{.Server.Version}}"); err != nil {
-		missing = "no Docker engine answers: " + err.Error()
+	t.Parallel()
+	engine, err := harness.Chosen()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if missing == "" {
-		return
+	if _, err = harness.Binary(); err == nil {
+		err = engine.Answers(t.Context())
 	}
-	if strings.Contains(os.Getenv("E2E_REQUIRE"), "docker") {
-		t.Fatal(missing)
+	if err == nil {
+		return engine
 	}
-	t.Skip(missing)
+	if required(engine.Name()) {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+	return nil
+}
+
+// required says whether tests fail, rather than being skipped, without an
+// engine.
+func required(engine string) bool {
+	return slices.Contains(strings.Split(os.Getenv("E2E_REQUIRE"), ","), engine)
 }
 
 // start runs a daemon over a home of the test's own. When the test ends it
@@ -64,9 +75,14 @@ func newHome(t *testing.T) string {
 
 func serve(t *testing.T, home string, args ...string) *harness.Daemon {
 	t.Helper()
+	return serveWith(t, harness.Options{Home: home, Args: args})
+}
+
+func serveWith(t *testing.T, opts harness.Options) *harness.Daemon {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	d, err := harness.Start(ctx, home, args...)
+	d, err := harness.StartWith(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +115,12 @@ func expectNothingLeft(t *testing.T, d *harness.Daemon) {
 // output, both streams, holds every one of the words.
 func run(t *testing.T, d *harness.Daemon, code int, words []string, args ...string) string {
 	t.Helper()
-	res := d.Run(t.Context(), args...)
+	return check(t, d.Run(t.Context(), args...), code, words, args...)
+}
+
+// check is run for what was run already.
+func check(t *testing.T, res harness.Result, code int, words []string, args ...string) string {
+	t.Helper()
 	text := string(res.Stdout) + string(res.Stderr)
 	if res.Code != code {
 		t.Fatalf("ocmt %s: exit code %d, want %d:\n%s", strings.Join(args, " "), res.Code, code, text)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -62,20 +63,33 @@ func spelled(list []v1.Permission) []string {
 }
 
 // inspect returns what the engine says of a plugin's container.
-func inspect(t *testing.T, d *harness.Daemon, id, format string) string {
+func inspect(t *testing.T, d *harness.Daemon, id string) string {
 	t.Helper()
 	container, err := d.Container(t.Context(), tenant, id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := harness.Docker(t.Context(), "inspect", "--format", format, container)
+	text, err := d.Engine().Inspect(t.Context(), container)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return text
 }
 
-const limits = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"
+// limits returns the memory and the number of processes that the engine allows
+// a plugin's container.
+func limits(t *testing.T, d *harness.Daemon, id string) string {
+	t.Helper()
+	container, err := d.Container(t.Context(), tenant, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := d.Engine().Limits(t.Context(), container)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %d", l.Memory, l.PIDs)
+}
 
 // refusal fails the test unless err has the class and the code.
 func refusal(t *testing.T, what string, err error, is func(error) bool, code string) {
@@ -119,12 +133,9 @@ func adminSocket(d *harness.Daemon) string { return filepath.Join(d.Home, "ocmt"
 // TestPermissions takes one plugin through its consent and its grants. The
 // subtests share a daemon and go on where the one before ended.
 func TestPermissions(t *testing.T) {
-	t.Setenv("PERM_ASKED", "asked-value")
-	t.Setenv("PERM_GRANTED", "granted-value")
-	t.Setenv("PERM_SECRET", "secret-value")
 	need(t)
-	home := newHome(t)
-	d := serve(t, home)
+	daemon := harness.Options{Home: newHome(t), Env: []string{"PERM_ASKED=asked-value", "PERM_GRANTED=granted-value", "PERM_SECRET=secret-value"}}
+	d := serveWith(t, daemon)
 	t.Cleanup(func() { stop(t, d) })
 	c := connect(t, d)
 	dir := workerCopy(t)
@@ -145,7 +156,7 @@ func TestPermissions(t *testing.T) {
 		{"killed", func(t *testing.T) {
 			before, asked := permissions(t, c, worker)
 			d.Kill()
-			d = serve(t, home)
+			d = serveWith(t, daemon)
 			after, still := permissions(t, c, worker)
 			if diff := cmp.Diff(before, after); diff != "" {
 				t.Errorf("granted before and after (-before +after):\n%s", diff)
@@ -188,11 +199,10 @@ func nothingInstalled(t *testing.T, d *harness.Daemon, c *client.Client) {
 		t.Errorf("installed: %v, %v", list, err)
 	}
 	eventually(t, 10*time.Second, "nothing is left", func() bool {
-		containers, err := harness.Docker(t.Context(), "ps", "-aq", "--filter", "label=ocmt.home="+d.HomeID)
+		left, err := d.Containers(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		left := strings.Fields(containers)
 		for _, pattern := range []string{"store/*", "staging/*", "tenants/default/plugins/*"} {
 			found, err := filepath.Glob(filepath.Join(d.Home, "ocmt", pattern))
 			if err != nil {
@@ -287,7 +297,7 @@ func consentBasics(t *testing.T, d *harness.Daemon, c *client.Client) {
 	}
 	run(t, d, 0, []string{"6 requests", "ocmt "}, "status")
 	run(t, d, 0, []string{"PERM_ASKED", "permission"}, "approvals", "list")
-	if got := inspect(t, d, worker, limits); got != "134217728 64" {
+	if got := limits(t, d, worker); got != "134217728 64" {
 		t.Errorf("memory and pids are %s, want what it asks for below the default, and the default", got)
 	}
 	if value := variable(t, c, "PERM_ASKED"); value != "" {
@@ -316,7 +326,7 @@ func consentAll(t *testing.T, d *harness.Daemon, c *client.Client, dir string) {
 	if diff := cmp.Diff(want, granted); diff != "" || !slices.Equal(pending, []string{"workspace  rw"}) {
 		t.Errorf("pending %q, granted (-want +got):\n%s", pending, diff)
 	}
-	if got := inspect(t, d, worker, limits); got != "134217728 96" {
+	if got := limits(t, d, worker); got != "134217728 96" {
 		t.Errorf("memory and pids are %s, want what was accepted", got)
 	}
 	if value := variable(t, c, "PERM_ASKED"); value != "asked-value" {
@@ -350,7 +360,7 @@ func consentUpdate(t *testing.T, d *harness.Daemon, c *client.Client, dir string
 	if asked, secret := variable(t, c, "PERM_ASKED"), variable(t, c, "PERM_SECRET"); asked != "asked-value" || secret != "" {
 		t.Errorf("the variables are %q and %q, want the one that was granted before", asked, secret)
 	}
-	if got := inspect(t, d, worker, limits); got != "134217728 96" {
+	if got := limits(t, d, worker); got != "134217728 96" {
 		t.Errorf("memory and pids are %s, want what was granted before", got)
 	}
 	run(t, d, 0, []string{"denied"}, "approvals", "deny", requestFor(t, c, "env PERM_SECRET"))
@@ -408,7 +418,7 @@ func grantEnvironment(t *testing.T, d *harness.Daemon, c *client.Client) {
 		t.Errorf("after the grant: %q", value)
 	}
 	for _, value := range []string{"granted-value", "asked-value", "secret-value"} {
-		if strings.Contains(inspect(t, d, worker, "{{json .}}"), value) {
+		if strings.Contains(inspect(t, d, worker), value) {
 			t.Errorf("the engine knows the value %q", value)
 		}
 	}

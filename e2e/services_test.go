@@ -186,7 +186,7 @@ func serviceKilled(t *testing.T, d *harness.Daemon, c *client.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := harness.Docker(t.Context(), "kill", container); err != nil {
+	if err := d.Engine().Kill(t.Context(), container); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the plugin came back", func() bool { return getInfo(t, d, beating).Generation > before.Generation })

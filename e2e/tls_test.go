@@ -56,6 +56,7 @@ func serverCertificate(t *testing.T) (certFile, keyFile string) {
 type remote struct {
 	*harness.Daemon
 	url    string
+	ca     string // a file
 	client *http.Client
 }
 
@@ -77,8 +78,7 @@ func startRemote(t *testing.T) remote {
 	roots.AppendCertsFromPEM(text)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	t.Cleanup(client.CloseIdleConnections)
-	t.Setenv("OCMT_CA", certFile)
-	return remote{d, "https://" + found[1], client}
+	return remote{d, "https://" + found[1], certFile, client}
 }
 
 // token is what the tests look at of `tokens create --json`.
@@ -98,8 +98,8 @@ func newToken(t *testing.T, d *harness.Daemon, args ...string) token {
 // as runs a command over TLS with a token.
 func (r remote) as(t *testing.T, token string, code int, words []string, args ...string) string {
 	t.Helper()
-	t.Setenv("OCMT_TOKEN", token)
-	return run(t, r.Daemon, code, words, append([]string{"--socket", r.url}, args...)...)
+	args = append([]string{"--home", r.Home, "--socket", r.url}, args...)
+	return check(t, harness.Run(t.Context(), []string{"OCMT_CA=" + r.ca, "OCMT_TOKEN=" + token}, args...), code, words, args...)
 }
 
 // get starts a request over TLS with a token.
@@ -210,7 +210,7 @@ func TestServeRefusesWithoutTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"serve", "--home", newHome(t), "--listen", "127.0.0.1:0"}, tc.args...)
-			res := harness.Serve(t.Context(), "unix:///nonexistent", args...) // an engine is not looked for
+			res := harness.Run(t.Context(), []string{"DOCKER_HOST=unix:///nonexistent", "CONTAINERD_ADDRESS=/nonexistent"}, args...) // an engine is not looked for
 			if res.Code != 2 {
 				t.Errorf("exit code %d, want 2", res.Code)
 			}

@@ -20,7 +20,7 @@ import (
 // plugins' own.
 const ordinaryUID = 61234
 
-// ordinary is a user who may use the engine's socket and nothing else. It has
+// ordinary is a user who may use Docker's socket and nothing else. It has
 // copies of the program and the images, since the repository may be in a place
 // that only root can enter.
 type ordinary struct {
@@ -31,17 +31,13 @@ type ordinary struct {
 // newOrdinary skips the test where there can be no such user.
 func newOrdinary(t *testing.T) ordinary {
 	t.Helper()
-	need(t)
+	engine := need(t)
 	if os.Geteuid() != 0 {
 		t.Skip("only root can act as another user; the other tests run as one")
 	}
-	st, err := os.Stat("/var/run/docker.sock")
-	if err != nil || os.Getenv("DOCKER_HOST") != "" {
-		t.Skip("the engine's socket is not at its usual place")
-	}
-	group := st.Sys().(*syscall.Stat_t).Gid //nolint:forcetypeassert // as documented for Linux
-	if group == 0 || st.Mode().Perm()&0o060 != 0o060 {
-		t.Skip("no group but root's may use the engine's socket")
+	var groups []uint32
+	if engine.Name() == "docker" {
+		groups = []uint32{dockerGroup(t)}
 	}
 	dir := filepath.Dir(newHome(t)) // its removal included
 	bin, err := harness.Binary()
@@ -54,7 +50,20 @@ func newOrdinary(t *testing.T) ordinary {
 			t.Fatal(err)
 		}
 	}
-	return ordinary{dir: dir, groups: []uint32{group}}
+	return ordinary{dir: dir, groups: groups}
+}
+
+func dockerGroup(t *testing.T) uint32 {
+	t.Helper()
+	st, err := os.Stat("/var/run/docker.sock")
+	if err != nil || os.Getenv("DOCKER_HOST") != "" {
+		t.Skip("the engine's socket is not at its usual place")
+	}
+	group := st.Sys().(*syscall.Stat_t).Gid //nolint:forcetypeassert // as documented for Linux
+	if group == 0 || st.Mode().Perm()&0o060 != 0o060 {
+		t.Skip("no group but root's may use the engine's socket")
+	}
+	return group
 }
 
 // shareBuilt links what was built into a directory that others can enter, or
@@ -135,7 +144,7 @@ func (u ordinary) run(t *testing.T, groups []uint32, code int, words []string, a
 func (u ordinary) serve(t *testing.T) (stop func() string) {
 	t.Helper()
 	var log strings.Builder
-	cmd := u.command(context.WithoutCancel(t.Context()), u.groups, u.ocmt(), "serve")
+	cmd := u.command(context.WithoutCancel(t.Context()), u.groups, u.ocmt(), append([]string{"serve"}, harness.EngineFlags()...)...)
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -168,11 +177,18 @@ func (u ordinary) serve(t *testing.T) (stop func() string) {
 	return stop
 }
 
-// An ordinary user in the engine's group can do it all: what was made by other
-// uids is removed with their rights, and nothing is left that the user could
-// not remove.
+// An ordinary user in Docker's group can do it all: what was made by other uids
+// is removed with their rights, and nothing is left that the user could not
+// remove. containerd is root's alone.
 func TestOrdinaryUser(t *testing.T) {
 	u := newOrdinary(t)
+	if harness.EngineName() == "containerd" {
+		u.run(t, nil, 7, []string{"this user may not use the container engine", "as root", "hint:"}, append([]string{"serve"}, harness.EngineFlags()...)...)
+		if left, err := filepath.Glob(filepath.Join(u.home(), "ocmt", "run", "*.sock")); err != nil || len(left) > 0 {
+			t.Errorf("it left %v, %v", left, err)
+		}
+		return
+	}
 	fixtures := filepath.Join(u.dir, "fixtures")
 	if err := os.CopyFS(fixtures, os.DirFS(filepath.Join("testdata", "plugins"))); err != nil {
 		t.Fatal(err)
@@ -195,7 +211,11 @@ func TestOrdinaryUser(t *testing.T) {
 	if log := stop(); strings.Contains(log, "cannot remove") {
 		t.Errorf("the daemon could not clean up:\n%s", log)
 	}
-	expectNothingLeft(t, &harness.Daemon{Home: u.home(), HomeID: status.HomeID})
+	ended, err := harness.Ended(u.home(), status.HomeID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectNothingLeft(t, ended)
 	if out, err := u.command(t.Context(), nil, "rm", "-r", u.home()).CombinedOutput(); err != nil {
 		t.Errorf("the user cannot remove the own home: %v\n%s", err, out)
 	}
@@ -205,7 +225,12 @@ func TestOrdinaryUser(t *testing.T) {
 // how to get into it.
 func TestOrdinaryUserIsTold(t *testing.T) {
 	u := newOrdinary(t)
-	out := u.run(t, u.groups, 0, nil, "doctor")
+	doctor := append([]string{"doctor"}, harness.EngineFlags()...)
+	if harness.EngineName() == "containerd" {
+		u.run(t, nil, 1, []string{"missing  engine", "as root"}, doctor...)
+		return
+	}
+	out := u.run(t, u.groups, 0, nil, doctor...)
 	for _, weaker := range []string{"user", "payload files", "plugin state", "noexec state"} {
 		if !strings.Contains(out, "weaker   "+weaker) {
 			t.Errorf("doctor does not say that %s is weaker:\n%s", weaker, out)
@@ -214,6 +239,6 @@ func TestOrdinaryUserIsTold(t *testing.T) {
 	if _, err := os.Stat(u.home()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("doctor made the home: %v", err)
 	}
-	u.run(t, nil, 1, []string{"missing  engine", "usermod -aG docker"}, "doctor")
-	u.run(t, nil, 7, []string{"this user may not use the container engine", "docker group"}, "serve")
+	u.run(t, nil, 1, []string{"missing  engine", "usermod -aG docker"}, doctor...)
+	u.run(t, nil, 7, []string{"this user may not use the container engine", "docker group"}, append([]string{"serve"}, harness.EngineFlags()...)...)
 }

@@ -84,8 +84,8 @@ func (x *demo) services(ctx context.Context) error {
 	if _, err := x.ocmt(ctx, x.d, 0, "services", "list"); err != nil {
 		return err
 	}
-	x.say("$ docker exec %.12s node -e '(kill -9 the runner, and its service with it)'\n", container)
-	_, _ = harness.Docker(ctx, "exec", container, "/usr/bin/node", "-e", killRunner) // it is cut off as well
+	x.say("$ %s node -e '(kill -9 the runner, and its service with it)'\n", x.exec(container))
+	_, _ = x.d.Engine().Exec(ctx, container, "/usr/bin/node", "-e", killRunner) // it is cut off as well
 	start := time.Now()
 	for {
 		now, err := x.service(ctx)

@@ -176,8 +176,8 @@ func (x *demo) inside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x.say("$ docker exec %.12s node -e '(look around)' %s %s\n", container, secret, port)
-	out, err := harness.Docker(ctx, "exec", container, "/usr/bin/node", "-e", look, "--", secret, port)
+	x.say("$ %s node -e '(look around)' %s %s\n", x.exec(container), secret, port)
+	out, err := x.d.Engine().Exec(ctx, container, "/usr/bin/node", "-e", look, "--", secret, port)
 	if err != nil {
 		return err
 	}
@@ -211,6 +211,14 @@ func (x *demo) inside(ctx context.Context) error {
 	return nil
 }
 
+// exec is the engine's command that runs a program in a container.
+func (x *demo) exec(container string) string {
+	if x.d.Engine().Name() == "containerd" {
+		return "ctr -n ocmt tasks exec --exec-id demo " + container
+	}
+	return fmt.Sprintf("docker exec %.12s", container)
+}
+
 // killRunner ends the runner from within its container, which an ordinary
 // user of the engine may do as well.
 const killRunner = `
@@ -229,9 +237,9 @@ func (x *demo) kill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x.say("$ docker exec %.12s node -e '(kill -9 the runner)'\n", container)
+	x.say("$ %s node -e '(kill -9 the runner)'\n", x.exec(container))
 	// The exec itself may be cut off: its container ends under it.
-	_, _ = harness.Docker(ctx, "exec", container, "/usr/bin/node", "-e", killRunner)
+	_, _ = x.d.Engine().Exec(ctx, container, "/usr/bin/node", "-e", killRunner)
 	start := time.Now()
 	for {
 		now, err := x.state(ctx)

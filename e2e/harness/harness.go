@@ -55,20 +55,45 @@ type Daemon struct {
 	Home   string
 	HomeID string
 	bin    string
+	engine Engine
 	cmd    *exec.Cmd
 	log    *syncBuffer
 	exited chan struct{}
 	err    error
 }
 
-// Start runs `ocmt serve` over home and waits until it answers.
+// Options say how a daemon is run.
+type Options struct {
+	Home string
+	Args []string // of serve, besides the home, the engine and the runtime
+	Env  []string // besides the caller's
+	// Engine is another engine than the environment's; its address is for Env to
+	// say.
+	Engine Engine
+}
+
+// Start runs `ocmt serve` over home, on the engine that the environment asks
+// for, and waits until it answers.
 func Start(ctx context.Context, home string, args ...string) (*Daemon, error) {
+	return StartWith(ctx, Options{Home: home, Args: args})
+}
+
+// StartWith is Start with more to say.
+func StartWith(ctx context.Context, opts Options) (*Daemon, error) {
 	bin, err := Binary()
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{Home: home, bin: bin, log: &syncBuffer{}, exited: make(chan struct{})}
-	d.cmd = exec.Command(bin, append([]string{"serve", "--home", home}, args...)...) //nolint:noctx // our own binary, ended by Stop
+	d := &Daemon{Home: opts.Home, bin: bin, engine: opts.Engine, log: &syncBuffer{}, exited: make(chan struct{})}
+	flags := EngineFlags()
+	if d.engine != nil {
+		flags = []string{"--engine", d.engine.Name()}
+	} else if d.engine, err = Chosen(); err != nil {
+		return nil, err
+	}
+	args := append([]string{"serve", "--home", opts.Home}, flags...)
+	d.cmd = exec.Command(bin, append(args, opts.Args...)...) //nolint:noctx // our own binary, ended by Stop
+	d.cmd.Env = append(os.Environ(), opts.Env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
@@ -101,6 +126,13 @@ func (d *Daemon) waitAnswer(ctx context.Context) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// Ended is a daemon that somebody else ran and that has ended, to look for
+// what it left.
+func Ended(home, homeID string) (*Daemon, error) {
+	engine, err := Chosen()
+	return &Daemon{Home: home, HomeID: homeID, engine: engine}, err
 }
 
 // Log returns what the daemon printed so far.
@@ -158,82 +190,26 @@ func (d *Daemon) JSON(ctx context.Context, into any, args ...string) error {
 	return json.Unmarshal(res.Stdout, into)
 }
 
-// Leftovers lists what the home still has on this host: containers, volumes,
-// mounts, sockets and processes. After a stop or an uninstall it is empty.
-func (d *Daemon) Leftovers(ctx context.Context) ([]string, error) {
-	var left []string
-	for _, kind := range [][]string{{"ps", "-a"}, {"volume", "ls"}} {
-		out, err := Docker(ctx, append(kind, "--quiet", "--filter", "label=ocmt.home="+d.HomeID)...)
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range strings.Fields(out) {
-			left = append(left, kind[0]+" "+id)
-		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], d.Home+"/") {
-			left = append(left, "mount "+f[4])
-		}
-	}
-	for _, pattern := range []string{"run/i/*", "run/*.sock", "instances/*", "staging/*"} {
-		paths, err := filepath.Glob(filepath.Join(d.Home, "ocmt", pattern))
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range paths {
-			left = append(left, "file "+p)
-		}
-	}
-	return append(left, processes(d.Home)...), nil
-}
-
-// processes lists the processes that name the home on their command line.
-func processes(home string) []string {
-	var left []string
-	dirs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, path := range dirs {
-		line, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(line), home) {
-			continue
-		}
-		if args := strings.Split(string(line), "\x00"); filepath.Base(args[0]) == "ocmt" {
-			left = append(left, "process "+strings.Join(args, " "))
-		}
-	}
-	return left
-}
-
 // Container returns the engine's id of the running container of a plugin.
 func (d *Daemon) Container(ctx context.Context, tenant, id string) (string, error) {
-	out, err := Docker(ctx, "ps", "--quiet", "--no-trunc", "--filter", "label=ocmt.home="+d.HomeID,
-		"--filter", "label=ocmt.tenant="+tenant, "--filter", "label=ocmt.plugin="+id)
+	ids, err := d.engine.Containers(ctx, map[string]string{"ocmt.home": d.HomeID, "ocmt.tenant": tenant, "ocmt.plugin": id}, true)
 	if err != nil {
 		return "", err
 	}
-	ids := strings.Fields(out)
 	if len(ids) != 1 {
 		return "", fmt.Errorf("%d containers of plugin %s run, want 1", len(ids), id)
 	}
 	return ids[0], nil
 }
 
-// Docker runs the docker command and returns its output.
-func Docker(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, "docker", args...).Output() // arguments are ours
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return "", fmt.Errorf("docker %s: %w: %s", args[0], err, exit.Stderr)
-		}
-		return "", fmt.Errorf("docker %s: %w", args[0], err)
-	}
-	return strings.TrimSpace(string(out)), nil
+// Containers returns the engine's ids of all containers of the home, running
+// or not.
+func (d *Daemon) Containers(ctx context.Context) ([]string, error) {
+	return d.engine.Containers(ctx, map[string]string{"ocmt.home": d.HomeID}, false)
 }
+
+// Engine is what runs the daemon's containers.
+func (d *Daemon) Engine() Engine { return d.engine }
 
 // syncBuffer is a buffer that one goroutine writes and others read.
 type syncBuffer struct {
@@ -253,9 +229,9 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-// Serve runs `ocmt serve` with arguments that make it end by itself, with
-// DOCKER_HOST as given (empty: as it is).
-func Serve(ctx context.Context, dockerHost string, args ...string) Result {
+// Run runs one command of ocmt that needs no daemon, or a daemon that ends by
+// itself, with variables besides the caller's.
+func Run(ctx context.Context, env []string, args ...string) Result {
 	bin, err := Binary()
 	if err != nil {
 		return Result{Code: -1, Stderr: []byte(err.Error())}
@@ -263,9 +239,7 @@ func Serve(ctx context.Context, dockerHost string, args ...string) Result {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bin, args...) // our own binary
-	if dockerHost != "" {
-		cmd.Env = append(os.Environ(), "DOCKER_HOST="+dockerHost)
-	}
+	cmd.Env = append(os.Environ(), env...)
 	return capture(cmd)
 }
 
