@@ -1,7 +1,10 @@
 // Package client talks to the daemon's API, over its unix socket or TLS. Its errors
 // are those of the daemon, with their class, code and hint; a daemon that is
 // not there, or breaks off, is Unavailable. A call whose ctx ends is cancelled
-// in the daemon too. Package gen holds the requests, generated from the OpenAPI
+// in the daemon too. Where an error is Retryable, by fault.Of, the same request
+// may well succeed soon: the plugin ended during the call and is restarting, or
+// the daemon does. Whether a call that is repeated so does something twice is
+// the tool's to say. Package gen holds the requests, generated from the OpenAPI
 // document.
 //
 // Where a method takes a tenant for a list, "" is all tenants; ref is a

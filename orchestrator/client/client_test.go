@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -98,6 +99,12 @@ func TestChanges(t *testing.T) {
 	}
 	if p, err := c.Restart(ctx, "default", "demo"); err != nil || p.Generation != 4 {
 		t.Errorf("restart: %+v, %v", p, err)
+	}
+	if p, err := c.Reset(ctx, "default", "demo"); err != nil || p.State != "running" {
+		t.Errorf("reset: %+v, %v", p, err)
+	}
+	if _, err := c.Reset(ctx, "acme", "metrics"); !errdefs.IsFailedPrecondition(err) || fault.Of(err).Code != "payload_altered" {
+		t.Errorf("reset of an altered payload: %v", err)
 	}
 	if v, err := c.Verify(ctx, "default", "demo"); err != nil || v.Form != "erofs" || v.Size != 4096 {
 		t.Errorf("verify: %+v, %v", v, err)
@@ -235,6 +242,58 @@ func TestInstallUpload(t *testing.T) {
 	if err != nil || got.Spec != "/src/new" || got.Source != "path" {
 		t.Errorf("got %+v, %v", got, err)
 	}
+}
+
+func TestReinstall(t *testing.T) {
+	c, ctx := demo(t), t.Context()
+	var steps []string
+	got, err := c.Reinstall(ctx, "default", "demo", v1.ReinstallRequest{}, func(p v1.Progress) { steps = append(steps, p.Stage) }, nil)
+	if err != nil || got.ID != "demo" || got.State != "running" || !slices.Equal(steps, []string{"fetch"}) {
+		t.Errorf("got %+v, %v, steps %v", got, err, steps)
+	}
+	if _, err := c.Reinstall(ctx, "default", "nope", v1.ReinstallRequest{}, nil, nil); !errdefs.IsNotFound(err) {
+		t.Errorf("unknown: %v", err)
+	}
+	if _, err := c.Reinstall(ctx, "acme", "metrics", v1.ReinstallRequest{}, nil, nil); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("without the files: %v", err)
+	}
+	if _, err := c.Reinstall(ctx, "acme", "metrics", v1.ReinstallRequest{Upload: "none"}, nil, nil); !errdefs.IsNotFound(err) {
+		t.Errorf("unknown upload: %v", err)
+	}
+	up, err := c.Upload(ctx, "acme", strings.NewReader(tarOf(t, "index.js")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reviewed := ""
+	got, err = c.Reinstall(ctx, "acme", "metrics", v1.ReinstallRequest{Upload: up.ID}, nil, func(_ context.Context, r v1.Review) (string, error) {
+		reviewed = r.Digest
+		return v1.AcceptBasic, nil
+	})
+	if err != nil || reviewed == "" || got.Form != "erofs" || got.Description != "index.js:1" {
+		t.Errorf("other files: %+v, %v, reviewed %q", got, err, reviewed)
+	}
+	if _, err := c.Verify(ctx, "acme", "metrics"); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// tarOf is a tar of files of one byte.
+func tarOf(t *testing.T, names ...string) string {
+	t.Helper()
+	var out strings.Builder
+	w := tar.NewWriter(&out)
+	for _, name := range names {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }
 
 func TestBrokenInstallStream(t *testing.T) {

@@ -21,6 +21,17 @@ type Review func(ctx context.Context, review v1.Review) (accept string, err erro
 // goroutine; without a review an install that asks is given up. When ctx ends
 // the daemon gives up too, without a trace.
 func (c *Client) Install(ctx context.Context, tenant string, req v1.InstallRequest, progress func(v1.Progress), review Review) (v1.PluginDetail, error) {
+	return c.install(ctx, tenant, gen.InstallPlugin(tenant, req), progress, review)
+}
+
+// Reinstall gets an installed plugin once more, whatever its state, and starts
+// it if it is enabled. It is reviewed if its files are others than before;
+// progress and review are as of [Client.Install].
+func (c *Client) Reinstall(ctx context.Context, tenant, ref string, req v1.ReinstallRequest, progress func(v1.Progress), review Review) (v1.PluginDetail, error) {
+	return c.install(ctx, tenant, gen.ReinstallPlugin(tenant, ref, req), progress, review)
+}
+
+func (c *Client) install(ctx context.Context, tenant string, request gen.Request[gen.Stream], progress func(v1.Progress), review Review) (v1.PluginDetail, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	on := func(name string, data []byte) error {
@@ -48,7 +59,7 @@ func (c *Client) Install(ctx context.Context, tenant string, req v1.InstallReque
 		}
 		return nil
 	}
-	detail, err := follow[v1.PluginDetail](ctx, c, gen.InstallPlugin(tenant, req), on)
+	detail, err := follow[v1.PluginDetail](ctx, c, request, on)
 	var why *givenUp
 	if err != nil && errors.As(context.Cause(ctx), &why) {
 		return detail, why.error

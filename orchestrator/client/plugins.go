@@ -50,6 +50,12 @@ func (c *Client) Restart(ctx context.Context, tenant, ref string) (v1.Plugin, er
 	return do(ctx, c, gen.RestartPlugin(tenant, ref))
 }
 
+// Reset forgets what went wrong with a plugin, and starts it if it is enabled.
+// FailedPrecondition while its payload is altered: see [Client.Reinstall].
+func (c *Client) Reset(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	return do(ctx, c, gen.ResetPlugin(tenant, ref))
+}
+
 // Verify reads a plugin's sealed payload again; a mismatch is DataLoss.
 func (c *Client) Verify(ctx context.Context, tenant, ref string) (v1.Verification, error) {
 	return do(ctx, c, gen.VerifyPlugin(tenant, ref))

@@ -1,9 +1,15 @@
 package daemon
 
 import (
+	"os"
+	"slices"
+	"strings"
+	"time"
+
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
+	"github.com/ocmt/ocmt/sandbox"
 )
 
 // describe returns a plugin as the API shows it.
@@ -19,17 +25,72 @@ func (d *Daemon) describe(p plugin.Installed) v1.Plugin {
 		return out
 	}
 	out.State, out.Reason = string(st.State), st.LastError
-	out.Generation, out.Restarts, out.Instance = st.Generation, st.Restarts, st.Instance
+	out.Generation, out.Restarts, out.ShortRuns, out.Instance = st.Generation, st.Restarts, st.ShortRuns, st.Instance
+	if !st.NextAttempt.IsZero() {
+		out.NextAttempt = &st.NextAttempt
+	}
 	if e := st.LastExit; !e.At.IsZero() {
 		out.LastExit = &v1.Exit{At: e.At, Class: string(e.Class), Code: e.Code, Detail: e.Message}
 	}
 	return out
 }
 
+// describeFully is describe with what a plugin printed before it ended, which
+// is read from the disk.
+func (d *Daemon) describeFully(p plugin.Installed) v1.Plugin {
+	out := d.describe(p)
+	if e := out.LastExit; e != nil && e.Class != string(supervisor.ClassStopped) {
+		lately := time.Since(e.At) < recentExit
+		if lately || out.State != string(supervisor.StateRunning) {
+			e.Output = d.lastWords(p.Key, e.At)
+		}
+	}
+	return out
+}
+
+// recentExit is how long a plugin that runs again is shown with the last lines
+// of the instance before.
+const recentExit = 10 * time.Minute
+
+// lastWords returns the last lines of an instance that ended at a time; nothing
+// while they are not kept yet, or if it never ran.
+func (d *Daemon) lastWords(key plugin.Key, ended time.Time) string {
+	info, err := os.Stat(d.home.PreviousLog(key))
+	if err != nil || info.ModTime().Before(ended) { // those of an earlier one
+		return ""
+	}
+	lines, err := d.factory.PreviousLines(key, sandbox.LogOptions{Tail: v1.MaxOutputLines})
+	if err != nil {
+		d.logger.Warn("cannot read what a plugin printed before it ended", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+		return ""
+	}
+	return tail(lines, v1.MaxOutputBytes)
+}
+
+// tail joins the last lines that fit into so many bytes; a last line that alone
+// does not is cut.
+func tail(lines []sandbox.LogLine, size int) string {
+	text := ""
+	for _, line := range slices.Backward(lines) {
+		longer := line.Line
+		if text != "" {
+			longer += "\n" + text
+		}
+		if len(longer) > size {
+			if text == "" {
+				return strings.ToValidUTF8(longer[:size], "")
+			}
+			break
+		}
+		text = longer
+	}
+	return text
+}
+
 // detail returns all that is known of a plugin.
 func (d *Daemon) detail(p plugin.Installed) v1.PluginDetail {
 	out := v1.PluginDetail{
-		Plugin: d.describe(p),
+		Plugin: d.describeFully(p),
 		Digest: p.Payload.Digest, Form: p.Payload.Form, Size: p.Payload.Size, Files: p.Payload.Files,
 		Integrity: p.Integrity, InstalledAt: p.InstalledAt,
 		ToolList: toolList(d.catalog.offered(p)), Registrations: []v1.Registration{},

@@ -107,10 +107,7 @@ func (b pluginAPI) Install(ctx context.Context, tenant string, req httpapi.Insta
 	d.readConfig(tenant) // the load check is to see the present one
 	r := install.Request{
 		Tenant: tenant, Source: plugin.Source(req.Source), Spec: req.Spec, Confirmed: req.Confirmed, Pin: req.Pin, Link: req.Link, Replace: req.Replace,
-		Review: d.reviewer(req),
-		Progress: func(p install.Progress) {
-			progress(v1.Progress{Stage: p.Step, Message: p.Message, Done: p.Done, Total: p.Total})
-		},
+		Review: d.reviewer(req), Progress: shown(progress),
 	}
 	if req.Package != nil {
 		r.Upload = req.Package
@@ -123,16 +120,57 @@ func (b pluginAPI) Install(ctx context.Context, tenant string, req httpapi.Insta
 	if err != nil {
 		return v1.PluginDetail{}, err
 	}
-	ctx = context.WithoutCancel(ctx) // installed: the rest must follow
-	noted := d.noteInstall(ctx, p)
+	noted := d.noteInstall(context.WithoutCancel(ctx), p)
+	return b.started(ctx, p, req.Replace, progress, noted)
+}
+
+// started starts what was installed, which must follow whoever leaves, and
+// returns what became of it, with the error of what was to be noted before.
+func (b pluginAPI) started(ctx context.Context, p plugin.Installed, replaces bool, progress func(v1.Progress), noted error) (v1.PluginDetail, error) {
+	ctx = context.WithoutCancel(ctx)
 	select {
-	case d.installed <- struct{}{}: // the tenant may be a new one to watch
+	case b.d.installed <- struct{}{}: // the tenant may be a new one to watch
 	default:
 	}
 	progress(v1.Progress{Stage: "start", Message: "starting " + p.Key.ID})
-	err = errors.Join(noted, b.startInstalled(ctx, p.Key, req.Replace))
-	d.events.Publish(p.Key.Tenant, p.Key.ID, v1.EventInstalled, d.describe(p))
-	return d.detail(p), err
+	err := errors.Join(noted, b.startInstalled(ctx, p.Key, replaces))
+	b.d.events.Publish(p.Key.Tenant, p.Key.ID, v1.EventInstalled, b.d.describe(p))
+	return b.d.detail(p), err
+}
+
+// Reinstall implements httpapi.Plugins. Until the files are back in the store
+// nothing else changes: a plugin in quarantine stays in it.
+func (b pluginAPI) Reinstall(ctx context.Context, tenant, ref string, req httpapi.Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
+	d := b.d
+	before, err := d.catalog.get(tenant, ref)
+	if err != nil {
+		return v1.PluginDetail{}, err
+	}
+	d.readConfig(tenant) // a load check is to see the present one
+	r := install.Request{Confirmed: req.Confirmed, Review: d.reviewer(req), Progress: shown(progress)}
+	if req.Package != nil {
+		r.Upload = req.Package
+	}
+	p := before
+	err = d.audited(ctx, before.Key, "plugin.reinstall", before.Payload.Digest, func() (err error) {
+		p, err = d.installer.Reinstall(ctx, before.Key, r)
+		return err
+	})
+	if err != nil {
+		return v1.PluginDetail{}, err
+	}
+	var noted error
+	if p.Payload != before.Payload {
+		noted = d.noteInstall(context.WithoutCancel(ctx), p)
+	}
+	return b.started(ctx, p, true, progress, noted)
+}
+
+// shown passes an install's steps on as the API shows them.
+func shown(progress func(v1.Progress)) func(install.Progress) {
+	return func(p install.Progress) {
+		progress(v1.Progress{Stage: p.Step, Message: p.Message, Done: p.Done, Total: p.Total})
+	}
 }
 
 // noteInstall writes the install to config.json, where people look for it.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/config"
+	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
@@ -20,7 +23,7 @@ type pluginAPI struct{ d *Daemon }
 func (b pluginAPI) List(_ context.Context, tenant string) ([]v1.Plugin, error) {
 	list := []v1.Plugin{}
 	for _, p := range b.d.catalog.list(tenant) {
-		list = append(list, b.d.describe(p))
+		list = append(list, b.d.describeFully(p))
 	}
 	return list, nil
 }
@@ -66,6 +69,36 @@ func (b pluginAPI) Restart(ctx context.Context, tenant, ref string) (v1.Plugin, 
 	})
 }
 
+// Reset implements httpapi.Plugins. The payload is verified before what went
+// wrong is forgotten, and once more before the start.
+func (b pluginAPI) Reset(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	return b.change(ctx, "reset", tenant, ref, func(ctx context.Context, key plugin.Key) error {
+		if err := b.d.resettable(ctx, key); err != nil {
+			return err
+		}
+		b.d.hooks.Reset(key)
+		if err := b.d.supervisor.Reset(ctx, key); err != nil || !b.d.catalog.enabled(key) {
+			return err
+		}
+		_, err := b.d.supervisor.Ready(ctx, key)
+		return err
+	})
+}
+
+// resettable refuses a plugin whose payload is not what was installed.
+func (d *Daemon) resettable(ctx context.Context, key plugin.Key) error {
+	p, err := d.catalog.get(key.Tenant, key.ID)
+	if err != nil {
+		return err
+	}
+	err = d.verify(ctx, p)
+	if !errdefs.IsDataLoss(err) && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return fault.New(errdefs.ErrFailedPrecondition, "payload_altered", "plugin %s cannot be reset: %s", key.ID, fault.Of(err).Message).
+		WithHint("find out who wrote to the store, then get the plugin again: ocmt plugins reinstall %s", key.ID)
+}
+
 func (b pluginAPI) change(ctx context.Context, action, tenant, ref string, do func(context.Context, plugin.Key) error) (v1.Plugin, error) {
 	p, err := b.d.catalog.get(tenant, ref)
 	if err != nil {
@@ -77,7 +110,7 @@ func (b pluginAPI) change(ctx context.Context, action, tenant, ref string, do fu
 	if err != nil {
 		return v1.Plugin{}, err
 	}
-	return b.d.describe(p), nil
+	return b.d.describeFully(p), nil
 }
 
 // setEnabled writes the switch to config.json and puts it into effect.

@@ -50,7 +50,7 @@ func New() *Backend {
 	tool := func(name string) v1.Tool {
 		return v1.Tool{Tenant: "default", Plugin: "demo", Name: name, Description: "does " + name + "\x1b[31m", Parameters: json.RawMessage(`{"type":"object"}`)}
 	}
-	exit := v1.Exit{At: Epoch, Class: "error", Code: 7, Detail: "exit code 7"}
+	exit := v1.Exit{At: Epoch, Class: "error", Code: 7, Detail: "exit code 7", Output: "loading\nError: no \x1b[31mway"}
 	demo := v1.PluginDetail{
 		Plugin: v1.Plugin{Tenant: "default", ID: "demo", Name: "@scope/demo", Version: "1.2.3", Description: "A demo\x1b]0;owned\x07",
 			Source: "npm", Spec: "@scope/demo@latest", Enabled: true, State: "ready", Generation: 3, Restarts: 2, LastExit: &exit, Tools: 5},
@@ -91,7 +91,7 @@ func (b *Backend) Status(ctx context.Context, tenant string) (v1.Status, error) 
 	}
 	pending, err := b.Approvals(ctx, tenant)
 	return v1.Status{Version: b.Version(ctx), PID: os.Getpid(), StartedAt: Epoch, Home: "/home/demo/.openclaw",
-		Engine: v1.Engine{Name: "docker", Version: "20.10.24", Runtime: "runc"}, Image: "sha256:0123", Plugins: plugins, Pending: pending,
+		Engine: v1.Engine{Name: "docker", Version: "20.10.24", Runtime: "runc", State: v1.EngineOK}, Image: "sha256:0123", Plugins: plugins, Pending: pending,
 		Notes: []string{"runc shares the host's kernel"}}, err
 }
 
@@ -219,6 +219,44 @@ func describe(r io.Reader) (string, error) {
 	}
 }
 
+// Reinstall mends the payload of a plugin. The files of one from a path are
+// others, which is reviewed, if their list is not its description.
+func (b *Backend) Reinstall(ctx context.Context, tenant, ref string, req httpapi.Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
+	p, err := b.Get(ctx, tenant, ref)
+	if err != nil {
+		return v1.PluginDetail{}, err
+	}
+	progress(v1.Progress{Stage: "fetch", Message: p.Spec})
+	if (p.Source != "npm") != (req.Package != nil) {
+		return v1.PluginDetail{}, fault.New(errdefs.ErrInvalidArgument, "invalid_argument", "an install from %s needs the files", p.Source)
+	}
+	if req.Package != nil {
+		names, err := describe(req.Package)
+		if err != nil {
+			return v1.PluginDetail{}, err
+		}
+		if names != p.Description {
+			if err := review(ctx, req); err != nil {
+				return v1.PluginDetail{}, err
+			}
+			p.Description, p.Digest = names, "sha256:"+strings.Repeat("ef", 32)
+		}
+	}
+	p.Form, p.Reason = "erofs", ""
+	if p.State = "stopped"; p.Enabled {
+		p.State = "running"
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i, err := b.find(tenant, ref)
+	if err != nil {
+		return v1.PluginDetail{}, err
+	}
+	b.plugins[i] = p
+	b.eventLocked(tenant, p.ID, v1.EventInstalled, p.Plugin)
+	return p, nil
+}
+
 // Uninstall removes a plugin.
 func (b *Backend) Uninstall(_ context.Context, tenant, ref string, _ bool) error {
 	b.mu.Lock()
@@ -245,6 +283,20 @@ func (b *Backend) Disable(_ context.Context, tenant, ref string) (v1.Plugin, err
 // Restart counts a generation.
 func (b *Backend) Restart(_ context.Context, tenant, ref string) (v1.Plugin, error) {
 	return b.change(tenant, ref, func(p *v1.Plugin) { p.Generation++ })
+}
+
+// Reset forgets failures, and the quarantine of a payload that [Backend.Verify]
+// finds as it was.
+func (b *Backend) Reset(ctx context.Context, tenant, ref string) (v1.Plugin, error) {
+	if _, err := b.Verify(ctx, tenant, ref); errdefs.IsDataLoss(err) {
+		return v1.Plugin{}, fault.New(errdefs.ErrFailedPrecondition, "payload_altered", "%s cannot be reset: its payload is altered", ref).
+			WithHint("get it again: ocmt plugins reinstall %s", ref)
+	}
+	return b.change(tenant, ref, func(p *v1.Plugin) {
+		if p.ShortRuns, p.NextAttempt, p.Reason = 0, nil, ""; p.Enabled {
+			p.State = "running"
+		}
+	})
 }
 
 func (b *Backend) change(tenant, ref string, apply func(*v1.Plugin)) (v1.Plugin, error) {

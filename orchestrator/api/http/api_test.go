@@ -176,6 +176,10 @@ func TestRefusedRequests(t *testing.T) {
 		{"log format", "GET", "/v1/tenants/default/plugins/demo/logs?format=xml", "", 400, "invalid_request", "format"},
 		{"log of nothing, followed", "GET", "/v1/tenants/default/plugins/nope/logs?follow=true", "", 404, "plugin_not_found", "nope"},
 		{"no WebSocket", "GET", "/v1/tenants/default/host", "", 400, "websocket_required", "WebSocket"},
+		{"reset of what is not there", "POST", "/v1/tenants/default/plugins/nope/reset", "", 404, "plugin_not_found", "nope"},
+		{"reset of a changed payload", "POST", "/v1/tenants/acme/plugins/metrics/reset", "", 409, "payload_altered", "altered"},
+		{"reinstall of an unknown upload", "POST", "/v1/tenants/acme/plugins/metrics/reinstall", `{"upload":"u"}`, 404, "upload_not_found", "u"},
+		{"reinstall of something else", "POST", "/v1/tenants/acme/plugins/metrics/reinstall", `{"spec":"x"}`, 400, "invalid_request", "spec"},
 		{"changed payload", "POST", "/v1/tenants/acme/plugins/metrics/verify", "", 500, "payload_tampered", "changed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -307,6 +311,41 @@ func TestInstallStream(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"progress", "progress", "done"}, events); diff != "" || !strings.Contains(text, `"new@2.0.0"`) {
 		t.Errorf("%s\n%s", diff, text)
+	}
+}
+
+func TestReinstallStream(t *testing.T) {
+	s := serve(t, httpapi.Options{})
+	for path, want := range map[string]string{
+		"default/plugins/demo": "event: progress\nevent: done\n",
+		"default/plugins/nope": "event: error\n",
+		"acme/plugins/metrics": "event: progress\nevent: error\n",
+	} {
+		res, text := s.do(t, "POST", "/v1/tenants/"+path+"/reinstall", "{}")
+		var events string
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, "event: ") {
+				events += line
+			}
+		}
+		if events != want || res.StatusCode != 200 {
+			t.Errorf("%s: %d, got %q, want %q", path, res.StatusCode, events, want)
+		}
+	}
+}
+
+// What is refused now and may succeed soon says when, and nothing else does.
+func TestRetryAfter(t *testing.T) {
+	s := serve(t, httpapi.Options{})
+	for class, want := range map[string]string{"unavailable": "1", "resource_exhausted": "1", "plugin": "", "not_found": ""} {
+		res, body := s.do(t, "POST", "/v1/tenants/default/plugins/demo/tools/fail/call", `{"params":{"class":"`+class+`"}}`)
+		if got := res.Header.Get("Retry-After"); got != want || !strings.Contains(body, `"retryable":true`) {
+			t.Errorf("%s: %d, Retry-After %q, want %q: %s", class, res.StatusCode, got, want, body)
+		}
+	}
+	empty := serveParts(t, httpapi.Backend{}, httpapi.Caller{Access: httpapi.AccessAdmin}, httpapi.Options{})
+	if res, body := empty.do(t, "GET", "/v1/status", ""); res.StatusCode != 503 || res.Header.Get("Retry-After") != "" {
+		t.Errorf("a part that is not there: %d, Retry-After %q: %s", res.StatusCode, res.Header.Get("Retry-After"), body)
 	}
 }
 

@@ -25,10 +25,18 @@ type Plugins interface {
 	// Install installs a plugin; it gives up, without a trace, when ctx ends.
 	// It may call progress from any goroutine until it returns.
 	Install(ctx context.Context, tenant string, req Install, progress func(v1.Progress)) (v1.PluginDetail, error)
+	// Reinstall gets an installed plugin once more, whatever its state, and
+	// starts it as Reset does if it is enabled. Of req only Confirmed, Accept,
+	// Review and Package count; the rest is as it was installed.
+	Reinstall(ctx context.Context, tenant, ref string, req Install, progress func(v1.Progress)) (v1.PluginDetail, error)
 	Uninstall(ctx context.Context, tenant, ref string, keepState bool) error
 	Enable(ctx context.Context, tenant, ref string) (v1.Plugin, error)
 	Disable(ctx context.Context, tenant, ref string) (v1.Plugin, error)
 	Restart(ctx context.Context, tenant, ref string) (v1.Plugin, error)
+	// Reset forgets what went wrong with a plugin, its quarantine included, and
+	// returns when it serves if it is enabled. FailedPrecondition while its
+	// payload is altered or missing.
+	Reset(ctx context.Context, tenant, ref string) (v1.Plugin, error)
 	// Verify reads the sealed payload again; a mismatch is DataLoss.
 	Verify(ctx context.Context, tenant, ref string) (v1.Verification, error)
 	// LogLines calls send for every line that the plugin printed and that q asks

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -26,8 +27,16 @@ func newAPIError(err error) *apiError {
 		return e
 	}
 	body, status := v1.ErrorOf(err)
-	return &apiError{body: body, status: status}
+	e := &apiError{body: body, status: status}
+	if body.Retryable && (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) {
+		e.header = http.Header{"Retry-After": {retryAfter}}
+	}
+	return e
 }
+
+// retryAfter is when a request may succeed that cannot be answered now,
+// seconds: a plugin is back within one, as a rule.
+const retryAfter = "1"
 
 func (e *apiError) Error() string                { return e.body.Message }
 func (e *apiError) GetStatus() int               { return e.status }
@@ -99,6 +108,7 @@ func writeError(w http.ResponseWriter, err error) {
 		text = fmt.Appendf(nil, `{"class":"internal","code":"internal","message":%q,"retryable":false}`, jsonErr)
 	}
 	w.Header().Set("Content-Type", "application/json")
+	maps.Copy(w.Header(), e.header)
 	w.WriteHeader(e.status)
 	w.Write(append(text, '\n')) //nolint:errcheck // the client is gone, and nobody else is to be told
 }

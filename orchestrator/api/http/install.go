@@ -29,16 +29,27 @@ func (a *api) installRoutes(r *routes) {
 	handle(r, upload, a.upload)
 
 	install := op(AccessAdmin, http.MethodPost, tenantPath+"/plugins", "install-plugin", "Install a plugin", tag)
-	install.Description = "Answers with server-sent events: any number of \"progress\" (Progress) and, if accept is absent, at most one \"review\" " +
-		"(Review), for whose answer (answer-review) the install waits; then \"done\" (PluginDetail) or \"error\" (Error). Hanging up cancels the install."
-	streams(r, &install, map[string]any{
-		v1.EventProgress: v1.Progress{}, v1.EventReview: v1.Review{}, v1.EventDone: v1.PluginDetail{}, v1.EventError: v1.Error{},
-	})
+	installs(r, &install)
 	handle(r, install, a.install)
+
+	reinstall := op(AccessAdmin, http.MethodPost, pluginPath+"/reinstall", "reinstall-plugin", "Get an installed plugin once more", tag)
+	installs(r, &reinstall)
+	reinstall.Description = "Puts a plugin's sealed files back, whatever its state, and keeps its state, configuration and grants; then starts it if it is enabled. " +
+		"Of npm it is the installed version, and a package with another integrity is refused as package_changed. " + reinstall.Description
+	handle(r, reinstall, a.reinstall)
 
 	review := op(AccessAdmin, http.MethodPost, tenantPath+"/reviews/{review}", "answer-review", "Answer the review of an install", tag)
 	review.Description = "A digest that is not the review's is refused as review_changed, a second answer as already_answered."
 	handle(r, review, a.answerReview)
+}
+
+// installs documents the events of an install.
+func installs(r *routes, o *huma.Operation) {
+	o.Description = "Answers with server-sent events: any number of \"progress\" (Progress) and, if accept is absent, at most one \"review\" " +
+		"(Review), for whose answer (answer-review) the install waits; then \"done\" (PluginDetail) or \"error\" (Error). Hanging up cancels the install."
+	streams(r, o, map[string]any{
+		v1.EventProgress: v1.Progress{}, v1.EventReview: v1.Review{}, v1.EventDone: v1.PluginDetail{}, v1.EventError: v1.Error{},
+	})
 }
 
 type uploadInput struct {
@@ -68,9 +79,31 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 		return nil, err
 	}
 	install := Install{Spec: req.Spec, Source: req.Source, Pin: req.Pin, Link: req.Link, Replace: req.Replace, Confirmed: req.Confirmed, Accept: req.Accept}
+	return a.streamInstall(ctx, in.Tenant, req.Upload, install, func(install Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
+		return a.backend.Plugins.Install(ctx, in.Tenant, install, progress)
+	})
+}
+
+type reinstallInput struct {
+	PluginParam
+	Body v1.ReinstallRequest
+}
+
+func (a *api) reinstall(ctx context.Context, in *reinstallInput) (*huma.StreamResponse, error) {
+	install := Install{Confirmed: in.Body.Confirmed, Accept: in.Body.Accept}
+	return a.streamInstall(ctx, in.Tenant, in.Body.Upload, install, func(install Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
+		return a.backend.Plugins.Reinstall(ctx, in.Tenant, in.ID, install, progress)
+	})
+}
+
+// streamInstall carries an install out, with its upload and its review, and
+// answers with its events.
+func (a *api) streamInstall(
+	ctx context.Context, tenant, upload string, install Install, do func(Install, func(v1.Progress)) (v1.PluginDetail, error),
+) (*huma.StreamResponse, error) {
 	closePackage := func() {}
-	if req.Upload != "" {
-		file, err := a.uploads.take(in.Tenant, req.Upload)
+	if upload != "" {
+		file, err := a.uploads.take(tenant, upload)
 		if err != nil {
 			return nil, err
 		}
@@ -83,11 +116,11 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 		defer events.close()
 		if install.Accept == "" {
 			install.Review = func(ctx context.Context, review v1.Review) (Answer, error) {
-				return a.reviews.ask(ctx, in.Tenant, review, func(r v1.Review) error { return events.send(v1.EventReview, r) })
+				return a.reviews.ask(ctx, tenant, review, func(r v1.Review) error { return events.send(v1.EventReview, r) })
 			}
 		}
 		progress := func(p v1.Progress) { events.send(v1.EventProgress, p) } //nolint:errcheck // the install ends with the client
-		detail, err := a.backend.Plugins.Install(ctx, in.Tenant, install, progress)
+		detail, err := do(install, progress)
 		if err != nil {
 			events.send(v1.EventError, newAPIError(err)) //nolint:errcheck // see above
 			return

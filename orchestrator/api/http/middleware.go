@@ -66,7 +66,7 @@ func (a *api) observe(next http.Handler) http.Handler {
 			case errdefs.IsUnauthorized(err):
 				w.Header().Set("WWW-Authenticate", "Bearer")
 			case errdefs.IsResourceExhausted(err):
-				w.Header().Set("Retry-After", "1") // seconds
+				w.Header().Set("Retry-After", retryAfter)
 			}
 			writeError(w, err)
 			return

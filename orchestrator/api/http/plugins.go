@@ -75,6 +75,10 @@ func (a *api) pluginRoutes(r *routes) {
 	handle(r, op(AccessAdmin, http.MethodPost, pluginPath+"/enable", "enable-plugin", "Enable a plugin", tag), a.change(Plugins.Enable))
 	handle(r, op(AccessAdmin, http.MethodPost, pluginPath+"/disable", "disable-plugin", "Disable a plugin", tag), a.change(Plugins.Disable))
 	handle(r, op(AccessAdmin, http.MethodPost, pluginPath+"/restart", "restart-plugin", "Restart a plugin", tag), a.change(Plugins.Restart))
+	reset := op(AccessAdmin, http.MethodPost, pluginPath+"/reset", "reset-plugin", "Forget what went wrong with a plugin", tag)
+	reset.Description = "Ends crashlooped and, if the payload verifies again, quarantined; then starts the plugin if it is enabled. " +
+		"An altered payload is refused as payload_altered: reinstall-plugin is the way out."
+	handle(r, reset, a.change(Plugins.Reset))
 	handle(r, op(AccessAdmin, http.MethodPost, pluginPath+"/verify", "verify-plugin", "Read the sealed payload again", tag), a.verify)
 }
 

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -40,6 +41,7 @@ func once[T any](ctx context.Context, r *replays, k keyed, run func(context.Cont
 	}
 	if err != nil {
 		e := newAPIError(err)
+		maps.Copy(header, e.header)
 		return nil, &apiError{body: e.body, status: e.status, header: header}
 	}
 	return &keyedAnswer[T]{Replayed: header.Get(v1.IdempotencyReplayed), Body: value.(T)}, nil

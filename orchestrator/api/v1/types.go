@@ -54,7 +54,17 @@ type Engine struct {
 	Name    string `json:"name" example:"docker"`
 	Version string `json:"version" example:"20.10.24"`
 	Runtime string `json:"runtime" doc:"OCI runtime" example:"runc"`
+	State   string `json:"state" doc:"ok, or unreachable: it does not answer; what runs goes on, nothing can be started or stopped" example:"ok"`
+	// Since is of the state, Error why the engine is unreachable.
+	Since time.Time `json:"since,omitzero" required:"false"`
+	Error string    `json:"error,omitempty"`
 }
+
+// States of the engine.
+const (
+	EngineOK          = "ok"
+	EngineUnreachable = "unreachable"
+)
 
 // Plugin is an installed plugin in short.
 type Plugin struct {
@@ -67,22 +77,33 @@ type Plugin struct {
 	Spec        string `json:"spec" doc:"what was asked for when it was installed"`
 	Linked      bool   `json:"linked,omitempty" doc:"the directory in spec is sent again at every restart by command"`
 	Enabled     bool   `json:"enabled"`
-	State       string `json:"state" doc:"the supervisor's state" example:"ready"`
+	State       string `json:"state" doc:"stopped, preparing, starting, running, backoff, stopping, crashlooped or quarantined" example:"running"`
 	Reason      string `json:"reason,omitempty" doc:"why it is in that state, where that is not plain"`
 	Generation  uint64 `json:"generation" doc:"counts the starts, from 1"`
 	Instance    string `json:"instance,omitempty" doc:"name of its container, while there is one"`
+	Adopted     bool   `json:"adopted,omitempty" doc:"its container was started by an earlier process of the daemon"`
 	Restarts    int    `json:"restarts" doc:"starts after an exit that nobody asked for"`
+	ShortRuns   int    `json:"shortRuns,omitempty" doc:"runs that ended soon, since it was last well for long"`
 	LastExit    *Exit  `json:"lastExit,omitempty"`
-	Tools       int    `json:"tools" doc:"how many tools it registered"`
+	// NextAttempt is there in the states backoff and crashlooped.
+	NextAttempt *time.Time `json:"nextAttempt,omitempty" doc:"when it is started again by itself"`
+	Tools       int        `json:"tools" doc:"how many tools it registered"`
 }
 
 // Exit is how a generation ended.
 type Exit struct {
 	At     time.Time `json:"at"`
-	Class  string    `json:"class" doc:"clean, error, oom, start failure, probe failure or tamper" example:"error"`
-	Code   int       `json:"code" doc:"exit code, 128+n for signal n"`
+	Class  string    `json:"class" doc:"clean: exit code 0 that nobody asked for; error: another exit code; oom: its memory limit; start_failure: it never became ready; probe_failure: it stopped answering; tamper: its payload was altered; stopped: it was asked to end" example:"error"`
+	Code   int       `json:"code" doc:"exit code, 128+n for signal n, -1 if there is none"`
 	Detail string    `json:"detail,omitempty"`
+	Output string    `json:"output,omitempty" doc:"the last lines that it printed, at most 5 and 2048 bytes, of an end that nobody asked for: of a plugin that does not run, or ended in the last 10 minutes; not in events"`
 }
+
+// Bounds of Exit.Output.
+const (
+	MaxOutputLines = 5
+	MaxOutputBytes = 2 << 10
+)
 
 // PluginDetail is all that is known of an installed plugin.
 type PluginDetail struct {
@@ -159,6 +180,15 @@ type InstallRequest struct {
 	// Accept answers the permission review beforehand; without it the stream
 	// holds an EventReview, and the install waits for its ReviewAnswer.
 	Accept string `json:"accept,omitempty" enum:"all,basic,none" doc:"answer to the permission review; absent: ask"`
+}
+
+// ReinstallRequest asks for an installed plugin once more. It is answered as
+// an install is.
+type ReinstallRequest struct {
+	Upload string `json:"upload,omitempty" maxLength:"64" doc:"the upload's id; required of a plugin that was installed from a path or an archive"`
+	// Confirmed is required of archive: it may be another one by now.
+	Confirmed bool   `json:"confirmed,omitempty" doc:"a person saw the security warning and said yes"`
+	Accept    string `json:"accept,omitempty" enum:"all,basic,none" doc:"answer to the permission review, which there is if the files are others than before; absent: ask"`
 }
 
 // Progress is one step of an install.

@@ -427,6 +427,29 @@ func RevokePermission(tenant string, id string, body v1.RevokeRequest) Request[v
 	return r
 }
 
+// ReinstallPlugin is POST /v1/tenants/{tenant}/plugins/{id}/reinstall: Get an installed plugin once more.
+func ReinstallPlugin(tenant string, id string, body v1.ReinstallRequest) Request[Stream] {
+	r := Request[Stream]{
+		Method: http.MethodPost,
+		Path:   fmt.Sprintf("/v1/tenants/%s/plugins/%s/reinstall", segment(tenant), segment(id)),
+		Query:  url.Values{},
+		Header: http.Header{},
+		Body:   body,
+	}
+	return r
+}
+
+// ResetPlugin is POST /v1/tenants/{tenant}/plugins/{id}/reset: Forget what went wrong with a plugin.
+func ResetPlugin(tenant string, id string) Request[v1.Plugin] {
+	r := Request[v1.Plugin]{
+		Method: http.MethodPost,
+		Path:   fmt.Sprintf("/v1/tenants/%s/plugins/%s/reset", segment(tenant), segment(id)),
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
+	return r
+}
+
 // RestartPlugin is POST /v1/tenants/{tenant}/plugins/{id}/restart: Restart a plugin.
 func RestartPlugin(tenant string, id string) Request[v1.Plugin] {
 	r := Request[v1.Plugin]{

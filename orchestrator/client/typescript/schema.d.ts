@@ -384,6 +384,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/tenants/{tenant}/plugins/{id}/reinstall": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Get an installed plugin once more
+         * @description Puts a plugin's sealed files back, whatever its state, and keeps its state, configuration and grants; then starts it if it is enabled. Of npm it is the installed version, and a package with another integrity is refused as package_changed. Answers with server-sent events: any number of "progress" (Progress) and, if accept is absent, at most one "review" (Review), for whose answer (answer-review) the install waits; then "done" (PluginDetail) or "error" (Error). Hanging up cancels the install.
+         */
+        post: operations["reinstall-plugin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/plugins/{id}/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Forget what went wrong with a plugin
+         * @description Ends crashlooped and, if the payload verifies again, quarantined; then starts the plugin if it is enabled. An altered payload is refused as payload_altered: reinstall-plugin is the way out.
+         */
+        post: operations["reset-plugin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tenants/{tenant}/plugins/{id}/restart": {
         parameters: {
             query?: never;
@@ -768,6 +808,7 @@ export interface components {
             result?: unknown;
         };
         Engine: {
+            error?: string;
             /** @example docker */
             name: string;
             /**
@@ -775,6 +816,13 @@ export interface components {
              * @example runc
              */
             runtime: string;
+            /** Format: date-time */
+            since?: string;
+            /**
+             * @description ok, or unreachable: it does not answer; what runs goes on, nothing can be started or stopped
+             * @example ok
+             */
+            state: string;
             /** @example 20.10.24 */
             version: string;
         };
@@ -813,16 +861,18 @@ export interface components {
             /** Format: date-time */
             at: string;
             /**
-             * @description clean, error, oom, start failure, probe failure or tamper
+             * @description clean: exit code 0 that nobody asked for; error: another exit code; oom: its memory limit; start_failure: it never became ready; probe_failure: it stopped answering; tamper: its payload was altered; stopped: it was asked to end
              * @example error
              */
             class: string;
             /**
              * Format: int64
-             * @description exit code, 128+n for signal n
+             * @description exit code, 128+n for signal n, -1 if there is none
              */
             code: number;
             detail?: string;
+            /** @description the last lines that it printed, at most 5 and 2048 bytes, of an end that nobody asked for: of a plugin that does not run, or ended in the last 10 minutes; not in events */
+            output?: string;
         };
         GrantRequest: {
             /** Format: int64 */
@@ -982,6 +1032,8 @@ export interface components {
             value?: string;
         };
         Plugin: {
+            /** @description its container was started by an earlier process of the daemon */
+            adopted?: boolean;
             description?: string;
             enabled: boolean;
             /**
@@ -1001,6 +1053,11 @@ export interface components {
              * @example @openclaw/kitchen-sink
              */
             name: string;
+            /**
+             * Format: date-time
+             * @description when it is started again by itself
+             */
+            nextAttempt?: string;
             /** @description why it is in that state, where that is not plain */
             reason?: string;
             /**
@@ -1008,13 +1065,18 @@ export interface components {
              * @description starts after an exit that nobody asked for
              */
             restarts: number;
+            /**
+             * Format: int64
+             * @description runs that ended soon, since it was last well for long
+             */
+            shortRuns?: number;
             /** @enum {string} */
             source: "npm" | "path" | "archive";
             /** @description what was asked for when it was installed */
             spec: string;
             /**
-             * @description the supervisor's state
-             * @example ready
+             * @description stopped, preparing, starting, running, backoff, stopping, crashlooped or quarantined
+             * @example running
              */
             state: string;
             /** @example default */
@@ -1028,6 +1090,8 @@ export interface components {
             version: string;
         };
         PluginDetail: {
+            /** @description its container was started by an earlier process of the daemon */
+            adopted?: boolean;
             description?: string;
             diagnostics?: components["schemas"]["Diagnostic"][];
             /**
@@ -1064,6 +1128,11 @@ export interface components {
              * @example @openclaw/kitchen-sink
              */
             name: string;
+            /**
+             * Format: date-time
+             * @description when it is started again by itself
+             */
+            nextAttempt?: string;
             /** Format: date-time */
             readySince?: string;
             /** @description why it is in that state, where that is not plain */
@@ -1077,6 +1146,11 @@ export interface components {
             restarts: number;
             /**
              * Format: int64
+             * @description runs that ended soon, since it was last well for long
+             */
+            shortRuns?: number;
+            /**
+             * Format: int64
              * @description of the payload, bytes
              */
             size: number;
@@ -1085,8 +1159,8 @@ export interface components {
             /** @description what was asked for when it was installed */
             spec: string;
             /**
-             * @description the supervisor's state
-             * @example ready
+             * @description stopped, preparing, starting, running, backoff, stopping, crashlooped or quarantined
+             * @example running
              */
             state: string;
             /** @example default */
@@ -1138,6 +1212,17 @@ export interface components {
             /** @example hook */
             kind: string;
             name: string;
+        };
+        ReinstallRequest: {
+            /**
+             * @description answer to the permission review, which there is if the files are others than before; absent: ask
+             * @enum {string}
+             */
+            accept?: "all" | "basic" | "none";
+            /** @description a person saw the security warning and said yes */
+            confirmed?: boolean;
+            /** @description the upload's id; required of a plugin that was installed from a path or an archive */
+            upload?: string;
         };
         ResolveRequest: {
             /** @enum {string} */
@@ -2171,6 +2256,78 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GrantResult"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "reinstall-plugin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+                /** @description id of the plugin, or its package name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReinstallRequest"];
+            };
+        };
+        responses: {
+            /** @description Events, streamed */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "reset-plugin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+                /** @description id of the plugin, or its package name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
                 };
             };
             /** @description Error */
