@@ -5,16 +5,30 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ocmt/ocmt/e2e/harness"
 )
+
+// TestMain lets more tests run at a time than there are processors: most of a
+// test is waiting for an engine.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	const atATime = 4
+	if set := flag.Lookup("test.parallel"); set.Value.String() == set.DefValue && runtime.GOMAXPROCS(0) < atATime {
+		_ = set.Value.Set(strconv.Itoa(atATime))
+	}
+	m.Run()
+}
 
 // need lets the test run beside others, and skips it, with a reason, where the
 // engine or the built program is missing; if E2E_REQUIRE names the engine, that

@@ -25,7 +25,6 @@ const asking = "conformance-register-esm"
 // TestCallSockets uses the sockets that tenants' hosts are given: the home's
 // own of the default tenant, and one in another place of the tenant beta.
 func TestCallSockets(t *testing.T) {
-	need(t)
 	placed := filepath.Join(t.TempDir(), "beta.sock")
 	d := start(t, "--call-socket", "beta="+placed)
 	admin := connect(t, d)
