@@ -12,6 +12,14 @@ INIT_SOURCES := $(shell find cmd/ocmt-init sandbox/egress/forward sandbox/egress
 IMAGE_SOURCES := images/lock.json $(shell find images/build images/cmd -name '*.go' -not -name '*_test.go')
 JS_SOURCES  := $(shell find images/runner-node/src -type f 2>/dev/null)
 
+# What `make demo` runs on, what `make test` must find, and what the end-to-end
+# tests run on: engines, with +RUNTIME for another than the engine's default.
+ENGINE  ?= docker
+ENGINES ?= docker containerd runsc
+E2E     ?= $(filter docker containerd,$(ENGINES))
+comma   := ,
+REQUIRE  = $(subst $(eval) ,$(comma),$(strip $(ENGINES)))
+
 export PATH := $(CURDIR)/$(BIN)/tools:$(PATH)
 
 IMAGEBUILD = $(GO) run ./images/cmd/imagebuild --arch $(ARCH) --init $(BIN)/ocmt-init --runner $(BIN)/runner.js --out $(BIN)
@@ -38,17 +46,23 @@ $(BIN)/images.json: $(BIN)/ocmt-init $(BIN)/runner.js $(IMAGE_SOURCES)
 $(BIN)/ocmt: $(BIN)/images.json $(GO_SOURCES)
 	CGO_ENABLED=0 $(GO) build $(GOFLAGS_REL) -ldflags "-s -w -X $(PKG)/orchestrator/daemon.Version=$(VERSION) $$($(IMAGEBUILD) --print-ldflags)" -o $@ ./cmd/ocmt
 
-engine: # a Docker engine that answers, installed if need be
-	@sh e2e/engine.sh
+engine: # the engine of the demo, installed if need be
+	@sh e2e/engine.sh $(ENGINE)
+
+engines: # those of the tests
+	@sh e2e/engine.sh $(ENGINES)
 
 tools: $(BIN)/images.json # node and npm of the images, for tests on a host without them
 	@sh e2e/tools.sh $(BIN)/ocmt-install-$(ARCH).tar $(CURDIR)/$(BIN)/tools
 
 demo: go engine build ## install what is missing, build, and run a real npm plugin end to end
-	@$(GO) run ./e2e/demo
+	@E2E_ENGINE=$(ENGINE) $(GO) run ./e2e/demo
 
-test: go engine build tools ## all tests, with the real engine
-	E2E_REQUIRE=docker $(GO) tool gotestsum --format pkgname -- -timeout 15m ./...
+test: go engines build tools ## all tests, end to end on docker and on containerd
+	E2E_REQUIRE=$(REQUIRE) $(GO) tool gotestsum --format pkgname --raw-command -- sh e2e/test.sh $(E2E)
+
+chaos: go engines build ## break things on purpose and check what must hold, 12 minutes; report in bin/chaos.json
+	E2E_REQUIRE=$(REQUIRE) $(GO) test ./e2e/chaos -run TestChaos -chaos.full -timeout 15m -v -chaos.report $(CURDIR)/$(BIN)/chaos.json
 
 bench: go engine build ## benchmarks, as ratios in one run
 	$(GO) test -run '^$$' -bench . -p 1 -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),3) -timeout 40m ./bus ./sandbox/egress/... ./orchestrator/gateway ./orchestrator/hooks ./orchestrator/audit ./orchestrator/install/seal ./orchestrator/daemon ./e2e | tee bench.txt
@@ -60,7 +74,9 @@ fuzz: go ## run every fuzz test for a while
 lint: go ## golangci-lint, pinned
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
-ci-full: test bench fuzz ## what takes longer than .ci/run may
+ci-full: ## what takes longer than .ci/run may: the tests on gVisor too, benchmarks, fuzz tests, chaos
+	$(MAKE) test E2E="docker containerd docker+runsc containerd+runsc"
+	$(MAKE) bench fuzz chaos
 
 generate: go ## the clients, from the OpenAPI document; needs npm
 	$(GO) run ./orchestrator/client/gen/cmd orchestrator/api/http/testdata/openapi.json orchestrator/client/gen/gen.go
@@ -69,4 +85,4 @@ generate: go ## the clients, from the OpenAPI document; needs npm
 clean: ## remove what was built
 	rm -rf $(BIN) bench.txt images/runner-node/dist
 
-.PHONY: help go build engine tools demo test bench fuzz lint ci-full generate clean
+.PHONY: help go build engine engines tools demo test chaos bench fuzz lint ci-full generate clean

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Runs all tests on the first engine, and the end-to-end tests on each of the
+# others too, and prints what `go test -json` does, for gotestsum:
+#
+#	test.sh docker [containerd] [docker+runsc] [containerd+runsc]
+#
+# What stands after + is another OCI runtime than the engine's default. The
+# package of the further runs is called e2e[ENGINE]. It ends with 1 if any of the
+# runs failed, after all of them.
+set -u
+
+package=$(go list ./e2e) || exit 1
+failed=0
+
+# on ENGINE[+RUNTIME] PACKAGES... runs tests on an engine.
+on() {
+	E2E_ENGINE=${1%%+*} E2E_RUNTIME=
+	case $1 in *+*) E2E_RUNTIME=${1#*+} ;; esac
+	export E2E_ENGINE E2E_RUNTIME
+	shift
+	go test -json -timeout 15m "$@"
+}
+
+on "$1" ./... || failed=1
+shift
+exec 4>&1
+for engine in "$@"; do
+	# The exit code of the first in the pipe comes by a descriptor of its own.
+	code=$({
+		{
+			on "$engine" ./e2e
+			echo $? >&3
+		} | sed -u "s|\"Package\":\"$package\"|\"Package\":\"${package}[$engine]\"|" >&4
+	} 3>&1)
+	[ "$code" = 0 ] || failed=1
+done
+exit "$failed"
