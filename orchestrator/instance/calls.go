@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/ocmt/ocmt/bus/subject"
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/orchestrator/fault"
@@ -16,8 +18,9 @@ import (
 const maxHookValue = wire.MaxSize - 64<<10
 
 // CallTool sends the call and returns the runner's answer. progress, which may
-// be nil, gets its interim results. The class is Unavailable when the plugin's
-// connection ended while the call was in flight.
+// be nil, gets its interim results. As soon as the plugin's connection ends,
+// the error is Unavailable and says that the call may be tried again; it wraps
+// bus.ErrNoRunner for a call that the plugin never got.
 func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
 	if progress != nil {
 		in.progressMu.Lock()
@@ -48,7 +51,7 @@ func (in *Instance) Cancel(id string) {
 
 // CallHook gives an event to one handler and returns its answer. When ctx ends
 // first, the runner is told to abort the handler. The class is fault.ErrPlugin
-// for an answer that is none, and Unavailable when the connection ended.
+// for an answer that is none; a connection that ends is as in CallTool.
 func (in *Instance) CallHook(ctx context.Context, call wire.HookCall) (wire.HookResult, error) {
 	var result wire.HookResult
 	if err := in.request(ctx, subject.Hook, &call, &result); err != nil {
@@ -109,6 +112,10 @@ func (in *Instance) request(ctx context.Context, verb string, msg, into wire.Mes
 		return err
 	}
 	answer, err := in.Request(ctx, verb, data)
+	if errdefs.IsUnavailable(err) {
+		return fault.New(errdefs.ErrUnavailable, "plugin_gone", "cannot reach plugin %s: %w", in.plan.Key, err).
+			WithHint("it is started again; try again in a moment, and see why: ocmt plugins logs %s --previous", in.plan.Key.ID).WithRetry()
+	}
 	if err != nil {
 		return err
 	}

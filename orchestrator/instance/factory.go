@@ -9,8 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/wire"
@@ -79,12 +82,7 @@ func NewFactory(cfg Config) *Factory {
 // itself, without starting it. The class is DataLoss when the sealed payload
 // is not what was installed. After an error nothing is left.
 func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err error) {
-	in := &Instance{
-		id: instanceID(f.HomeID, plan), plan: plan, engine: f.Engine,
-		logger: f.Logger.With("tenant", plan.Key.Tenant, "plugin", plan.Key.ID, "generation", plan.Generation),
-		ready:  make(chan struct{}), done: make(chan struct{}), progress: map[string]func(wire.Progress){},
-		onServiceHealth: f.OnServiceHealth, onHostCall: f.OnHostCall, hostCalls: make(chan struct{}, maxHostCalls),
-	}
+	in := f.newInstance(plan)
 	defer func() {
 		if err != nil {
 			if cerr := in.Close(ctx); cerr != nil {
@@ -100,42 +98,71 @@ func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err erro
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := f.writeFiles(in, uid)
+	mounts, err := f.furnish(ctx, in, uid)
 	if err != nil {
 		return nil, err
-	}
-	payload, err := f.mountPayload(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	sockets, err := f.attachSockets(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	mounts = append(mounts, payload, sockets)
-	if !plan.Discovery {
-		own, err := f.mountOwn(in, uid)
-		if err != nil {
-			return nil, err
-		}
-		mounts = append(mounts, own...)
 	}
 	return in, f.create(ctx, in, pluginSpec(f, in, uid, limits, mounts))
+}
+
+func (f *Factory) newInstance(plan Plan) *Instance {
+	return &Instance{
+		id: instanceID(f.HomeID, plan), plan: plan, engine: f.Engine,
+		logger: f.Logger.With("tenant", plan.Key.Tenant, "plugin", plan.Key.ID, "generation", plan.Generation),
+		ready:  make(chan struct{}), done: make(chan struct{}), progress: map[string]func(wire.Progress){},
+		onServiceHealth: f.OnServiceHealth, onHostCall: f.OnHostCall, hostCalls: make(chan struct{}, maxHostCalls),
+	}
+}
+
+// furnish makes what is mounted into the container, side by side: the payload
+// is hashed meanwhile. The record is there first, for whoever finds the rest.
+func (f *Factory) furnish(ctx context.Context, in *Instance, uid uint32) ([]sandbox.Mount, error) {
+	dir := f.Home.Instance(in.id)
+	in.onClose(func(context.Context) error { return removeTree(dir) })
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make %s: %w", dir, err)
+	}
+	if err := f.writeRecord(f.recordOf(in, uid)); err != nil {
+		return nil, err
+	}
+	steps := []func(context.Context, *Instance, uint32) ([]sandbox.Mount, error){f.mountPayload, f.writeFiles, f.mountSockets, f.mountOwn}
+	made := make([][]sandbox.Mount, len(steps))
+	group, groupCtx := errgroup.WithContext(ctx)
+	for i, step := range steps {
+		group.Go(func() (err error) {
+			made[i], err = step(groupCtx, in, uid)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(made...), nil
 }
 
 // create makes the container and registers its removal, also for when Create
 // fails half way.
 func (f *Factory) create(ctx context.Context, in *Instance, spec sandbox.Spec) error {
-	in.onClose(func(ctx context.Context) error {
-		if !in.plan.Discovery {
-			in.keepLog(ctx, f.Home.PreviousLog(in.plan.Key))
-		}
-		return f.Engine.Remove(ctx, spec.ID)
-	})
+	in.onClose(in.removeContainer(f.Home.PreviousLog(in.plan.Key)))
 	if err := f.Engine.Create(ctx, spec); err != nil {
 		return fmt.Errorf("cannot create the container of plugin %s: %w", in.plan.Key, err)
 	}
 	return nil
+}
+
+// removeContainer keeps the end of what the container of a plugin printed in
+// the file log, and removes it.
+func (in *Instance) removeContainer(log string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if !in.plan.Discovery && in.hasEnded() { // it ran, and this is the first Close
+			in.keepLog(ctx, log)
+		}
+		err := in.engine.Remove(ctx, in.id)
+		if err == nil {
+			in.end(unknownExit())
+		}
+		return err
+	}
 }
 
 // instanceID names a container: readable, unique in the engine, and at most
@@ -156,10 +183,8 @@ func instanceID(homeID string, plan Plan) string {
 
 // writeFiles makes the instance's own /etc files, with the host's certificates
 // for a plugin that may get to the network.
-func (f *Factory) writeFiles(in *Instance, uid uint32) ([]sandbox.Mount, error) {
-	dir := f.Home.Instance(in.id)
-	in.onClose(func(context.Context) error { return removeTree(dir) })
-	etc := filepath.Join(dir, "etc")
+func (f *Factory) writeFiles(_ context.Context, in *Instance, uid uint32) ([]sandbox.Mount, error) {
+	etc := filepath.Join(f.Home.Instance(in.id), "etc")
 	mounts, err := writeEtc(etc, uid)
 	if err != nil {
 		return nil, err
@@ -171,15 +196,15 @@ func (f *Factory) writeFiles(in *Instance, uid uint32) ([]sandbox.Mount, error) 
 		}
 		mounts = append(mounts, certificates...)
 	}
-	_, err = f.mountSealed(etc, etc, "/etc", in.onClose)
+	_, err = f.mountSealed(etc, etc, "/etc")
 	return mounts, err
 }
 
 // mountSealed returns the mount of a directory of ours at target: read-only,
-// nosuid, nodev and noexec, flags that it gets at place on the host where the
-// engine does not apply them. place may be the directory itself, for mounts of
-// what is in it.
-func (f *Factory) mountSealed(dir, place, target string, onClose func(func(context.Context) error)) (sandbox.Mount, error) {
+// nosuid, nodev and noexec, flags that it gets at place on the host, below the
+// instance's directory, where the engine does not apply them. place may be the
+// directory itself, for mounts of what is in it.
+func (f *Factory) mountSealed(dir, place, target string) (sandbox.Mount, error) {
 	mount := sandbox.Mount{Source: dir, Target: target, ReadOnly: true, NoExec: true}
 	if !f.mounts || f.Info.MountFlags {
 		return mount, nil
@@ -187,7 +212,6 @@ func (f *Factory) mountSealed(dir, place, target string, onClose func(func(conte
 	if err := bind(dir, place, sealedFlags); err != nil {
 		return mount, err
 	}
-	onClose(func(context.Context) error { return seal.Unmount(place) })
 	mount.Source = place
 	return mount, nil
 }
@@ -226,35 +250,35 @@ func writeReadable(path, text string) error {
 // mountPayload verifies the sealed payload through one descriptor and mounts
 // that same descriptor: by itself where it may, else by the engine, else, for
 // a payload in tree form, as the directory it is.
-func (f *Factory) mountPayload(ctx context.Context, in *Instance) (sandbox.Mount, error) {
+func (f *Factory) mountPayload(ctx context.Context, in *Instance, _ uint32) ([]sandbox.Mount, error) {
 	sealed, err := seal.Open(ctx, f.Home.Store(), in.plan.Payload)
 	if err != nil {
-		return sandbox.Mount{}, fmt.Errorf("cannot verify the payload of plugin %s: %w", in.plan.Key, err)
+		return nil, fmt.Errorf("cannot verify the payload of plugin %s: %w", in.plan.Key, err)
 	}
-	in.onClose(func(context.Context) error { return sealed.Close() })
 	mount := sandbox.Mount{Target: payloadDir, ReadOnly: true}
-	switch {
-	case in.plan.Payload.Form == plugin.FormTree:
-		mount.Source = sealed.Path()
-	case f.mounts:
-		target := filepath.Join(f.Home.Instance(in.id), "payload")
-		if err := os.MkdirAll(target, 0o755); err != nil {
-			return mount, fmt.Errorf("cannot make %s: %w", target, err)
-		}
-		if err := sealed.Mount(target); err != nil {
-			return mount, err
-		}
-		in.onClose(func(context.Context) error { return seal.Unmount(target) })
-		mount.Source = target
-	default:
+	if in.plan.Payload.Form != plugin.FormTree && !f.mounts { // the engine needs the descriptor
+		in.onLeave(func(context.Context) error { _ = sealed.Close(); return nil })
 		mount.Source, mount.Image = sealed.Path(), true
+		return []sandbox.Mount{mount}, nil
 	}
-	return mount, nil
+	defer sealed.Close() //nolint:errcheck // nothing was written through it
+	if in.plan.Payload.Form == plugin.FormTree {
+		mount.Source = sealed.Path()
+		return []sandbox.Mount{mount}, nil
+	}
+	mount.Source = filepath.Join(f.Home.Instance(in.id), "payload")
+	if err := os.MkdirAll(mount.Source, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make %s: %w", mount.Source, err)
+	}
+	return []sandbox.Mount{mount}, sealed.Mount(mount.Source)
 }
 
 // mountOwn makes what the plugin keeps or was granted: its state, and
-// directories of the host.
-func (f *Factory) mountOwn(in *Instance, uid uint32) ([]sandbox.Mount, error) {
+// directories of the host. A load check has neither.
+func (f *Factory) mountOwn(_ context.Context, in *Instance, uid uint32) ([]sandbox.Mount, error) {
+	if in.plan.Discovery {
+		return nil, nil
+	}
 	state, err := f.mountState(in, uid)
 	if err != nil {
 		return nil, err
@@ -275,7 +299,6 @@ func (f *Factory) mountState(in *Instance, uid uint32) (sandbox.Mount, error) {
 		if err := bind(dir, source, ownFlags); err != nil {
 			return sandbox.Mount{}, err
 		}
-		in.onClose(func(context.Context) error { return seal.Unmount(source) })
 	}
 	return sandbox.Mount{Source: source, Target: stateDir, NoExec: true}, nil
 }
@@ -289,30 +312,38 @@ func (in *Instance) busName() string {
 	return in.plan.Key.ID
 }
 
-// attachSockets opens the socket directory, the instance's only way out: the
-// bus, and the egress broker.
-func (f *Factory) attachSockets(ctx context.Context, in *Instance) (sandbox.Mount, error) {
+// mountSockets opens the socket directory and mounts it.
+func (f *Factory) mountSockets(ctx context.Context, in *Instance, _ uint32) ([]sandbox.Mount, error) {
+	if err := f.attachSockets(ctx, in); err != nil {
+		return nil, err
+	}
+	mount, err := f.mountSealed(f.Home.SocketDir(in.id), filepath.Join(f.Home.Instance(in.id), "run"), socketDir)
+	return []sandbox.Mount{mount}, err
+}
+
+// attachSockets listens in the socket directory, the instance's only way out:
+// on the bus, and as the egress broker.
+func (f *Factory) attachSockets(ctx context.Context, in *Instance) error {
 	dir := f.Home.SocketDir(in.id)
+	in.onClose(func(context.Context) error { return os.RemoveAll(dir) })
 	peer, err := f.Bus.Attach(ctx, bus.Identity{
 		Tenant: in.plan.Key.Tenant, Plugin: in.busName(),
 		Generation: in.plan.Generation, Instance: in.id,
 	}, dir)
 	if err != nil {
-		return sandbox.Mount{}, fmt.Errorf("cannot attach plugin %s to the bus: %w", in.plan.Key, err)
+		return fmt.Errorf("cannot attach plugin %s to the bus: %w", in.plan.Key, err)
 	}
 	in.peer = peer
-	in.onClose(func(context.Context) error {
-		peer.Close()
-		return os.RemoveAll(dir)
-	})
-	if !in.plan.Discovery {
-		if in.broker, err = f.serveEgress(ctx, in.plan.Key, dir, in.logger, in.onClose); err != nil {
-			return sandbox.Mount{}, fmt.Errorf("cannot open the network of plugin %s: %w", in.plan.Key, err)
-		}
-		in.SetNetwork(in.plan.Network)
-	}
+	in.onLeave(func(context.Context) error { peer.Close(); return nil })
 	if err := in.serveHandshake(); err != nil {
-		return sandbox.Mount{}, err
+		return err
 	}
-	return f.mountSealed(dir, filepath.Join(f.Home.Instance(in.id), "run"), socketDir, in.onClose)
+	if in.plan.Discovery {
+		return nil
+	}
+	if in.broker, err = f.serveEgress(ctx, in.plan.Key, dir, in.logger, in.onLeave); err != nil {
+		return fmt.Errorf("cannot open the network of plugin %s: %w", in.plan.Key, err)
+	}
+	in.SetNetwork(in.plan.Network)
+	return nil
 }

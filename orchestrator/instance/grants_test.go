@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -105,14 +106,22 @@ func TestLimits(t *testing.T) {
 		"fewer processes":   {named: sandbox.Limits{PIDs: 20}, want: sandbox.Limits{Memory: 256 << 20, PIDs: 20}, heap: "179"},
 		"too much memory":   {named: sandbox.Limits{Memory: 1<<30 + 1}, code: "limits_too_large"},
 		"too many CPUs":     {named: sandbox.Limits{CPUs: 2.5}, code: "limits_too_large"},
-		"a negative limit":  {named: sandbox.Limits{PIDs: -1}, code: "invalid_argument"},
-		"too little memory": {named: sandbox.Limits{Memory: 1}, code: "invalid_argument"},
+		"negative memory":   {named: sandbox.Limits{Memory: -1}, code: "limits_invalid"},
+		"negative CPUs":     {named: sandbox.Limits{CPUs: -0.5}, code: "limits_invalid"},
+		"negative PIDs":     {named: sandbox.Limits{PIDs: -1}, code: "limits_invalid"},
+		"no number of CPUs": {named: sandbox.Limits{CPUs: math.NaN()}, code: "limits_invalid"},
+		"CPUs without end":  {named: sandbox.Limits{CPUs: math.Inf(1)}, code: "limits_invalid"},
+		"too little memory": {named: sandbox.Limits{Memory: 1}, code: "limits_invalid"},
+		"absurd memory":     {named: sandbox.Limits{Memory: math.MaxInt64}, code: "limits_invalid"},
+		"absurd PIDs":       {named: sandbox.Limits{PIDs: math.MaxInt64}, code: "limits_invalid"},
+		"absurd files":      {named: sandbox.Limits{OpenFiles: math.MinInt64}, code: "limits_invalid"},
+		"an absurd log":     {named: sandbox.Limits{LogSize: 1 << 60}, code: "limits_invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan.Limits = c.named
 			in, err := f.Prepare(t.Context(), plan)
 			if c.code != "" {
-				if got := fault.Of(err); got.Code != c.code || !errdefs.IsInvalidArgument(err) {
+				if got := fault.Of(err); got.Code != c.code || got.Hint == "" || !errdefs.IsInvalidArgument(err) {
 					t.Fatalf("Prepare() = %v, want %s", err, c.code)
 				}
 				expectNothing(t, h)

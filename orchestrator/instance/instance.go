@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +63,11 @@ type Plan struct {
 	// Limits of the container. A zero field is the role's default, lowered to
 	// what the host has; the load check has the default ones.
 	Limits sandbox.Limits
+
+	// Recipe is a digest of all that the instance is made of that the caller
+	// knows, and says nothing of what that is: it is kept on the disk, for
+	// whoever adopts the instance.
+	Recipe string
 }
 
 // Instance is one container of a plugin. Its methods may be called from
@@ -83,36 +89,56 @@ type Instance struct {
 	loaded wire.Ready
 	failed error
 
-	done chan struct{} // closed when the container has ended
-	exit sandbox.Exit
+	adopted bool // it runs already; see [Factory.Adopt]
+	done    chan struct{}
+	ending  sync.Once // closes done
+	exit    sandbox.Exit
+	watcher sync.WaitGroup // waits for the container's end
 
 	loadMessage []byte // the encoded wire.Load
 
 	progressMu sync.Mutex
 	progress   map[string]func(wire.Progress)
 
-	closing sync.Mutex                    // one Close at a time
-	undo    []func(context.Context) error // run backwards by Close
+	closing sync.Mutex // one Close or Detach at a time
+
+	mu      sync.Mutex
+	undo    []undo             // run backwards by Close
+	unwatch context.CancelFunc // ends the watcher
+	seen    sighting           // once it was started
+}
+
+// undo is a step of taking an instance down.
+type undo struct {
+	do func(context.Context) error // may run more than once
+	// ours says that the step gives up what this process holds and nothing
+	// that would be missed by a process which adopts the instance.
+	ours bool
 }
 
 // ID names the instance and its container.
 func (in *Instance) ID() string { return in.id }
 
-// Done is closed when the container has ended.
+// Done is closed when the container has ended, or was never started and never
+// will be.
 func (in *Instance) Done() <-chan struct{} { return in.done }
 
-// Exit says how the container ended; it is valid once Done is closed.
+// Exit says how the container ended; it is valid once Done is closed. The code
+// is -1 where nobody knows.
 func (in *Instance) Exit() sandbox.Exit { return in.exit }
 
-// Start starts the container and waits until the plugin is loaded. It fails
-// with the class fault.ErrPlugin when the plugin cannot be loaded or ends
-// first, and with DeadlineExceeded when it does not get ready in time.
+// Start starts the container and waits until the plugin is loaded; of an
+// adopted instance it waits until the plugin, which runs, has reported again.
+// It fails with the class fault.ErrPlugin when the plugin cannot be loaded or
+// ends first, and with DeadlineExceeded when it does not get ready in time.
+// After an error of the engine's the container may run all the same, unless
+// Done is closed: Close removes it.
 func (in *Instance) Start(ctx context.Context) error {
-	if err := in.engine.Start(ctx, in.id); err != nil {
-		close(in.done)
-		return fmt.Errorf("cannot start the container of plugin %s: %w", in.plan.Key, err)
+	if !in.adopted {
+		if err := in.startContainer(ctx); err != nil {
+			return fmt.Errorf("cannot start the container of plugin %s: %w", in.plan.Key, err)
+		}
 	}
-	go in.wait(context.WithoutCancel(ctx))
 	select {
 	case <-in.ready:
 		return in.failed
@@ -131,16 +157,20 @@ func (in *Instance) Start(ctx context.Context) error {
 	}
 }
 
-func (in *Instance) wait(ctx context.Context) {
-	exit, err := in.engine.Wait(ctx, in.id)
-	if err != nil && !errdefs.IsNotFound(err) { // not found: Close removed it
-		in.logger.Warn("cannot learn how the container ended", "container", in.id, "error", err)
+func (in *Instance) startContainer(ctx context.Context) error {
+	err := in.engine.Start(ctx, in.id)
+	if err != nil && !undecided(err) {
+		in.end(unknownExit())
+		return err
 	}
-	if err != nil {
-		exit = sandbox.Exit{Code: -1, At: time.Now()}
-	}
-	in.exit = exit
-	close(in.done)
+	in.watch(ctx, sighting{})
+	return err
+}
+
+// undecided says that a call of the engine which ended with err may have had
+// its effect; see sandbox.Engine.
+func undecided(err error) bool {
+	return errdefs.IsUnavailable(err) || errdefs.IsDeadlineExceeded(err) || errdefs.IsCanceled(err)
 }
 
 // endedEarly describes an exit before the handshake, with the last lines that
@@ -163,6 +193,8 @@ func describeExit(e sandbox.Exit) string {
 	switch {
 	case e.OOMKilled:
 		return "out of memory"
+	case e.Code < 0:
+		return "its container is gone"
 	case e.Code > 128:
 		return fmt.Sprintf("signal %d", e.Code-128)
 	default:
@@ -205,17 +237,57 @@ func (in *Instance) Close(ctx context.Context) error {
 	defer cancel()
 	in.closing.Lock()
 	defer in.closing.Unlock()
+	steps := in.takeUndo()
 	var errs []error
-	var left []func(context.Context) error
-	for i := len(in.undo) - 1; i >= 0; i-- {
-		if err := in.undo[i](ctx); err != nil {
+	var left []undo
+	for _, step := range slices.Backward(steps) {
+		if err := step.do(ctx); err != nil {
 			errs = append(errs, err)
-			left = append([]func(context.Context) error{in.undo[i]}, left...)
+			left = append(left, step)
 		}
 	}
+	slices.Reverse(left)
+	in.mu.Lock()
 	in.undo = left
+	in.mu.Unlock()
+	if len(left) == 0 {
+		in.stopWatching()
+	}
 	return errors.Join(errs...)
 }
 
-// onClose registers a clean-up that may run more than once.
-func (in *Instance) onClose(f func(context.Context) error) { in.undo = append(in.undo, f) }
+// Detach gives up the instance for a process that adopts it: what this one
+// holds is closed, the container runs on, and its mounts and files stay. What
+// is in flight fails. Done is not closed, and Close does nothing any more.
+func (in *Instance) Detach(ctx context.Context) error {
+	in.closing.Lock()
+	defer in.closing.Unlock()
+	in.stopWatching()
+	var errs []error
+	for _, step := range slices.Backward(in.takeUndo()) {
+		if step.ours {
+			errs = append(errs, step.do(ctx))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// onClose registers a step of Close.
+func (in *Instance) onClose(f func(context.Context) error) { in.addUndo(undo{do: f}) }
+
+// onLeave registers a step of Close and of Detach.
+func (in *Instance) onLeave(f func(context.Context) error) { in.addUndo(undo{do: f, ours: true}) }
+
+func (in *Instance) addUndo(step undo) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.undo = append(in.undo, step)
+}
+
+func (in *Instance) takeUndo() []undo {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	steps := in.undo
+	in.undo = nil
+	return steps
+}

@@ -40,7 +40,7 @@ type workload func(ctx context.Context, spec sandbox.Spec, out io.Writer) int
 
 // setup returns a factory over a home of the test's own, whose containers run
 // the workload, and a plan for a sealed plugin.
-func setup(t *testing.T, run workload) (*instance.Factory, home.Home, instance.Plan) {
+func setup(t testing.TB, run workload) (*instance.Factory, home.Home, instance.Plan) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "instance")
 	if err != nil {
@@ -88,7 +88,7 @@ func setup(t *testing.T, run workload) (*instance.Factory, home.Home, instance.P
 }
 
 // expectNothing fails the test if the home still holds anything of a container.
-func expectNothing(t *testing.T, h home.Home) {
+func expectNothing(t testing.TB, h home.Home) {
 	t.Helper()
 	for _, dir := range []string{h.Instances(), h.Sockets()} {
 		left, err := os.ReadDir(dir)

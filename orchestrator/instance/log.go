@@ -42,15 +42,13 @@ const (
 // sandbox.LogLines in JSON. What cannot be kept is not worth failing for: the
 // container is being removed.
 func (in *Instance) keepLog(ctx context.Context, path string) {
-	select {
-	case <-in.done: // it ran, and this is the first Close
-	default:
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
 	var kept tailLines
 	err := in.engine.Logs(ctx, in.id, sandbox.LogOptions{Tail: keptLines, JSON: true}, &kept)
+	if errdefs.IsNotFound(err) {
+		return
+	}
 	if err == nil || len(kept.lines) > 0 {
 		err = errors.Join(err, replaceFile(path, slices.Concat(kept.lines...)))
 	}

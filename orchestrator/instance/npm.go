@@ -138,7 +138,7 @@ func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoin
 		return sandbox.Mount{}, err
 	}
 	broker.SetPolicy(policy)
-	return f.mountSealed(dir, filepath.Join(b.dir, "run"), socketDir, b.onClose)
+	return f.mountSealed(dir, filepath.Join(b.dir, "run"), socketDir)
 }
 
 // runBox creates and starts the container, follows its output, and returns
@@ -147,7 +147,7 @@ func (f *Factory) runBox(ctx context.Context, b *box, spec sandbox.Spec, role st
 	etc := filepath.Join(b.dir, "etc")
 	files, err := writeEtc(etc, b.uid)
 	if err == nil {
-		_, err = f.mountSealed(etc, etc, "/etc", b.onClose)
+		_, err = f.mountSealed(etc, etc, "/etc")
 	}
 	if err != nil {
 		return sandbox.Exit{}, "", err

@@ -2,6 +2,8 @@ package instance
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -44,11 +46,38 @@ func (f *Factory) limits(plan *Plan) (sandbox.Limits, error) {
 		Memory: cmp.Or(named.Memory, limits.Memory), CPUs: cmp.Or(named.CPUs, limits.CPUs), PIDs: cmp.Or(named.PIDs, limits.PIDs),
 		OpenFiles: cmp.Or(named.OpenFiles, limits.OpenFiles), LogSize: cmp.Or(named.LogSize, limits.LogSize),
 	}
+	if err := checkLimits(limits); err != nil {
+		return limits, fault.New(errdefs.ErrInvalidArgument, "limits_invalid", "plugin %s is granted limits that no container can have: %w", plan.Key, err).
+			WithHint("see `ocmt plugins permissions %s` and grant it others", plan.Key.ID)
+	}
 	if err := limits.CheckHost(f.Info); err != nil {
 		return limits, fault.New(errdefs.ErrInvalidArgument, "limits_too_large", "plugin %s is granted more than this host has: %w", plan.Key, err).
 			WithHint("see `ocmt plugins permissions %s` and grant it less", plan.Key.ID)
 	}
 	return limits, nil
+}
+
+// checkLimits says which limit is too little for any process to start, or none
+// at all.
+func checkLimits(l sandbox.Limits) error {
+	var errs []error
+	for _, bound := range []struct {
+		name           string
+		got, low, high int64
+	}{
+		{"memory", l.Memory, sandbox.MinMemory, sandbox.MaxMemory},
+		{"pids", l.PIDs, sandbox.MinPIDs, sandbox.MaxPIDs},
+		{"open files", l.OpenFiles, sandbox.MinOpenFiles, sandbox.MaxOpenFiles},
+		{"log size", l.LogSize, sandbox.MinLogSize, sandbox.MaxLogSize},
+	} {
+		if bound.got < bound.low || bound.got > bound.high {
+			errs = append(errs, fmt.Errorf("%s is %d, must be %d to %d", bound.name, bound.got, bound.low, bound.high))
+		}
+	}
+	if !(l.CPUs >= sandbox.MinCPUs && l.CPUs <= sandbox.MaxCPUs) { // NaN is neither
+		errs = append(errs, fmt.Errorf("cpus is %v, must be %v to %v", l.CPUs, sandbox.MinCPUs, sandbox.MaxCPUs))
+	}
+	return errors.Join(errs...)
 }
 
 // pluginSpec is the container of a plugin, or of its load check.

@@ -6,9 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/containerd/errdefs"
 )
 
 // makeState makes a plugin's state directory. As root it belongs to the
@@ -28,20 +25,4 @@ func makeState(dir string, uid uint32) error {
 		return fmt.Errorf("cannot give the state directory to uid %d: %w", uid, err)
 	}
 	return nil
-}
-
-// removeTree removes a directory of ours in which nothing may be mounted any
-// more: through a mount that is still there it would remove what outlives the
-// instance.
-func removeTree(dir string) error {
-	table, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return fmt.Errorf("cannot read the mount table: %w", err)
-	}
-	for line := range strings.Lines(string(table)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
-			return fmt.Errorf("cannot remove %s: %s is still mounted: %w", dir, f[4], errdefs.ErrFailedPrecondition)
-		}
-	}
-	return os.RemoveAll(dir)
 }

@@ -2,7 +2,6 @@ package instance
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/home"
-	"github.com/ocmt/ocmt/orchestrator/install/seal"
 	"github.com/ocmt/ocmt/sandbox"
 )
 
@@ -220,7 +218,6 @@ func (f *Factory) mountWorkspaces(in *Instance, uid uint32) ([]sandbox.Mount, er
 			if err != nil {
 				return nil, fmt.Errorf("cannot give plugin %s its workspace: %w", in.plan.Key, err)
 			}
-			in.onClose(func(context.Context) error { return seal.Unmount(source) })
 			if unmapped != nil {
 				in.logger.Warn("the plugin has the rights of any other user in its workspace, not the owner's", "workspace", w.Path, "error", unmapped)
 			}

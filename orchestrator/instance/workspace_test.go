@@ -24,7 +24,7 @@ func realTempDir(t *testing.T) string {
 	return dir
 }
 
-func mkdir(t *testing.T, path string) string {
+func mkdir(t testing.TB, path string) string {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		t.Fatal(err)
