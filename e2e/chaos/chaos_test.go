@@ -1,0 +1,223 @@
+// Package chaos breaks things on purpose while the built program runs: it
+// kills plugins, containers, the daemon and its engine, fills and fails disks,
+// and holds what must be true after every fault against what is. The engines
+// are the suite's own, started below a temporary directory, so that nothing
+// else on the host is touched.
+//
+//	go test ./e2e/chaos                        the short form, about a minute
+//	go test ./e2e/chaos -chaos.full            all of it, at most 12 minutes
+//	    -chaos.seed N                          the order, victims and moments of an earlier run
+//	    -chaos.report FILE                     what was measured, as JSON
+//	    -update                                keep it in testdata and write docs/recovery.md anew
+//
+// `make chaos` is `go test ./e2e/chaos -run TestChaos -chaos.full -timeout 15m
+// -v -chaos.report FILE`. E2E_ENGINE chooses what the short form runs on,
+// docker (the default) or containerd; the full form runs on both. It needs
+// root, and bin/ocmt of `make build`.
+package chaos
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocmt/ocmt/e2e/harness"
+)
+
+var (
+	fullForm   = flag.Bool("chaos.full", false, "run all of it, not the short form")
+	seedFlag   = flag.Uint64("chaos.seed", 0, "the seed of an earlier run; 0 takes a new one")
+	reportFlag = flag.String("chaos.report", "", "write the report to this file")
+	update     = flag.Bool("update", false, "write docs/recovery.md from the last report, and with -chaos.full that one too")
+)
+
+// The suite ends by itself before go test would end it, so that it takes away
+// what it started.
+const (
+	shortBound = 4 * time.Minute
+	fullBound  = 13 * time.Minute
+)
+
+// suite is one run.
+type suite struct {
+	ctx    context.Context // ends with the run's bound
+	dir    string
+	rand   *rand.Rand
+	report *report
+}
+
+func TestChaos(t *testing.T) {
+	engines := usable(t)
+	seed, form, bound := *seedFlag, "short", shortBound
+	if seed == 0 {
+		seed = rand.Uint64() >> 11 // exact in JSON for everybody
+	}
+	if *fullForm {
+		form, bound = "full", fullBound
+	}
+	t.Logf("seed %d: go test ./e2e/chaos -chaos.seed %d%s", seed, seed, map[bool]string{true: " -chaos.full"}[*fullForm])
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	s := &suite{ctx: ctx, dir: tempDir(t), rand: rand.New(rand.NewPCG(seed, 0)), report: newReport(seed, form)}
+	t.Cleanup(func() { s.finish(t) })
+	for _, missing := range []string{"docker", "containerd"} {
+		if reason := engines[missing]; reason != "" {
+			s.report.omit("everything", missing, reason)
+		}
+	}
+	if *fullForm {
+		s.full(t, engines)
+		return
+	}
+	s.short(t)
+}
+
+// finish writes down what came of it.
+func (s *suite) finish(t *testing.T) {
+	if *reportFlag != "" {
+		s.report.write(t, *reportFlag)
+	}
+	if *update && *fullForm {
+		s.report.write(t, reportPath)
+	}
+	for _, o := range s.report.NotRun {
+		t.Logf("not run: %s on %s: %s", o.Fault, o.Engine, o.Reason)
+	}
+}
+
+// usable returns why each engine cannot be run, "" if it can, and skips the
+// test where none can; E2E_REQUIRE makes that a failure.
+func usable(t *testing.T) map[string]string {
+	t.Helper()
+	why := map[string]string{}
+	for engine, programs := range map[string][]string{
+		"docker": {"dockerd", "docker", "containerd", "runc"}, "containerd": {"containerd", "ctr", "runc"},
+	} {
+		for _, p := range programs {
+			if _, err := exec.LookPath(p); err != nil {
+				why[engine] = err.Error()
+			}
+		}
+		if os.Geteuid() != 0 {
+			why[engine] = "starting an engine needs root"
+		}
+		if _, err := harness.Binary(); err != nil {
+			why[engine] = err.Error()
+		}
+		if why[engine] != "" && strings.Contains(os.Getenv("E2E_REQUIRE"), engine) {
+			t.Fatalf("%s: %s", engine, why[engine])
+		}
+	}
+	if testing.Short() {
+		t.Skip("-short: it takes a minute")
+	}
+	wanted := wantedEngine()
+	if *fullForm && why["docker"] == "" {
+		wanted = "docker"
+	}
+	if why[wanted] != "" {
+		t.Skipf("%s: %s", wanted, why[wanted])
+	}
+	return why
+}
+
+// wantedEngine is what the short form runs on.
+func wantedEngine() string {
+	if e := os.Getenv("E2E_ENGINE"); e != "" {
+		return e
+	}
+	return "docker"
+}
+
+// newEngine starts an engine. The test's end ends it.
+func (s *suite) newEngine(t *testing.T, name string) engine {
+	t.Helper()
+	var e engine
+	switch dir := filepath.Join(s.dir, name); name {
+	case "docker":
+		e = &dockerd{dir: dir, liveRestore: true}
+	case "containerd":
+		e = &containerd{dir: dir}
+	default:
+		t.Fatalf("E2E_ENGINE is %q, not docker or containerd", name)
+	}
+	if err := e.start(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = e.resume()
+		if err := e.stop(); err != nil {
+			t.Log(err)
+			_ = e.kill()
+		}
+	})
+	return e
+}
+
+// short tries every fault that costs seconds once, on one engine.
+func (s *suite) short(t *testing.T) {
+	e := s.newEngine(t, wantedEngine())
+	r := s.newRig(t, e, s.dir, 5)
+	faults := append(killsOf(), orchestratorKill(), engineFaults(e)[0])
+	for _, b := range shuffled(s.rand, faults) {
+		s.try(t, r, b)
+	}
+	s.killAgain(t, r, 2, 16*time.Second, 16*time.Second+8*time.Second)
+}
+
+// full tries everything on every engine.
+func (s *suite) full(t *testing.T, missing map[string]string) {
+	for _, name := range []string{"docker", "containerd"} {
+		if missing[name] == "" {
+			t.Run(name, func(t *testing.T) { s.fullOn(t, name) })
+		}
+	}
+}
+
+func (s *suite) fullOn(t *testing.T, name string) {
+	e := s.newEngine(t, name)
+	t.Run("faults", func(t *testing.T) { s.faults(t, e) })
+	t.Run("many", func(t *testing.T) { s.many(t, e) })
+	t.Run("disk", func(t *testing.T) { s.disk(t, e) })
+	if d, ok := e.(*dockerd); ok {
+		t.Run("without live-restore", func(t *testing.T) {
+			if err := d.stop(); err != nil {
+				t.Fatal(err)
+			}
+			d.liveRestore = false
+			if err := d.start(s.ctx); err != nil {
+				t.Fatal(err)
+			}
+			r := s.newRig(t, d, s.dir, 3)
+			for _, b := range shuffled(s.rand, engineFaults(d)) {
+				s.try(t, r, b)
+			}
+		})
+	}
+}
+
+// faults tries what can be tried over and over in one home.
+func (s *suite) faults(t *testing.T, e engine) {
+	r := s.newRig(t, e, s.dir, 8)
+	const rounds = 2
+	for round := range rounds {
+		faults := append(append(killsOf(), orchestratorKill()), engineFaults(e)...)
+		for _, b := range shuffled(s.rand, faults) {
+			s.try(t, r, b)
+		}
+		if round == 0 {
+			s.hang(t, r)
+		}
+	}
+	s.crashLoop(t, r)
+	s.clock(t, r)
+	if e.name() == wantedEngine() {
+		s.killAgain(t, r, 6, 20*time.Second, 2*time.Minute)
+	}
+}
