@@ -21,6 +21,7 @@ var (
 	errDisabled    = fmt.Errorf("it is switched off: %w", errdefs.ErrFailedPrecondition)
 	errQuarantined = fmt.Errorf("it is in quarantine: %w", errdefs.ErrFailedPrecondition)
 	errCrashlooped = fmt.Errorf("it ended too often: %w", errdefs.ErrUnavailable)
+	errEnabled     = fmt.Errorf("it was switched on again: %w", errdefs.ErrConflict)
 	errRemoving    = fmt.Errorf("it is being removed: %w", errdefs.ErrUnavailable)
 	errRemoved     = fmt.Errorf("it was removed: %w", errdefs.ErrNotFound)
 	errShutdown    = fault.New(errdefs.ErrUnavailable, "shutting_down", "ocmt is shutting down").WithRetry()
@@ -39,11 +40,14 @@ func explain(why error, key plugin.Key, st Status) error {
 			WithHint("%s switches it on", command("enable", key, ""))
 	case errors.Is(why, errQuarantined):
 		return fault.New(errdefs.ErrFailedPrecondition, "plugin_quarantined", "plugin %q is in quarantine: %s", key.ID, st.LastError).
-			WithHint("find out who altered it, then uninstall it and install it again")
+			WithHint("find out who altered it, then %s installs it anew", command("reinstall", key, ""))
 	case errors.Is(why, errCrashlooped):
 		return fault.New(errdefs.ErrUnavailable, "plugin_crashlooped", "plugin %q ended too often, last %s; the next trial is at %s",
 			key.ID, st.LastExit, st.NextAttempt.UTC().Format(time.RFC3339)).
-			WithHint("%s shows why, %s tries it at once", command("logs", key, " --previous"), command("restart", key, ""))
+			WithHint("%s shows why, %s forgets it and tries it at once", command("logs", key, " --previous"), command("reset", key, ""))
+	case errors.Is(why, errEnabled):
+		return fault.New(errdefs.ErrConflict, "plugin_enabled", "plugin %q was switched on again before it had ended", key.ID).
+			WithHint("`ocmt audit tail` shows who did")
 	case errors.Is(why, errRemoving):
 		return fault.New(errdefs.ErrUnavailable, CodeRemoving, "plugin %q is being removed", key.ID)
 	case errors.Is(why, errRemoved):
@@ -88,6 +92,9 @@ func (e LastExit) String() string {
 	case ClassOOM:
 		return "it used more memory than its limit"
 	case ClassClean, ClassError:
+		if e.Code == NoCode {
+			break
+		}
 		return fmt.Sprintf("exit code %d", e.Code)
 	case "":
 		return "nothing"

@@ -35,18 +35,26 @@ type unit struct {
 	inbox chan message
 	done  chan struct{} // closed when loop has returned
 
-	core       Unit
-	instance   Instance
-	unwatch    context.CancelFunc // ends the wait for the instance's end
-	cancelPing context.CancelFunc
-	cancelOp   context.CancelFunc // makes the running Prepare or Start give up
-	finished   bool
-	saveErr    error
-	forgetErr  error // read by others once done is closed
+	core      Unit
+	bodies    map[uint64]*body   // by attempt: at most one that may run and one that ended
+	cancelOp  context.CancelFunc // makes the running Prepare or Start give up
+	slotEnd   *time.Timer        // gives the place of the running Start back; may be nil
+	finished  bool
+	saveErr   error
+	forgetErr error // read by others once done is closed
 
 	mu      sync.Mutex
 	view    view
 	changed chan struct{} // closed and replaced when view changes
+	callers int           // of Ready, that wait
+	ticket  *ticket       // of the start under way, nil if none is
+}
+
+// body is an instance that exists.
+type body struct {
+	Instance
+	unwatch    context.CancelFunc // ends the wait for its end
+	cancelPing context.CancelFunc
 }
 
 // view is a unit as others see it.
@@ -61,11 +69,12 @@ type view struct {
 func newUnit(s *Supervisor, key plugin.Key, core Unit) *unit {
 	u := &unit{
 		sup: s, key: key, core: core,
-		log:     s.logger.With("tenant", key.Tenant, "plugin", key.ID),
-		inbox:   make(chan message),
-		done:    make(chan struct{}),
-		changed: make(chan struct{}),
-		unwatch: func() {}, cancelPing: func() {}, cancelOp: func() {},
+		log:      s.logger.With("tenant", key.Tenant, "plugin", key.ID),
+		inbox:    make(chan message),
+		done:     make(chan struct{}),
+		changed:  make(chan struct{}),
+		bodies:   map[uint64]*body{},
+		cancelOp: func() {},
 	}
 	u.view = u.look()
 	return u
@@ -99,8 +108,11 @@ func (u *unit) untilWake() time.Duration {
 func (u *unit) finish(timer *time.Timer) {
 	timer.Stop()
 	u.cancelOp()
-	u.letGo()
+	u.endStart()
 	u.publish()
+	for attempt := range u.bodies {
+		u.letGo(attempt)
+	}
 	u.sup.forget(u)
 	close(u.done)
 }
@@ -125,7 +137,7 @@ func (u *unit) receive(m message) {
 // hold makes the instance the unit's own and waits for its end.
 func (u *unit) hold(inst Instance, attempt uint64) {
 	ctx, cancel := context.WithCancel(context.Background())
-	u.instance, u.unwatch = inst, cancel
+	u.bodies[attempt] = &body{Instance: inst, unwatch: cancel, cancelPing: func() {}}
 	go func() {
 		select {
 		case <-inst.Done():
@@ -136,10 +148,23 @@ func (u *unit) hold(inst Instance, attempt uint64) {
 }
 
 // letGo is the opposite of hold.
-func (u *unit) letGo() {
-	u.unwatch()
-	u.cancelPing()
-	u.instance = nil
+func (u *unit) letGo(attempt uint64) {
+	if b := u.bodies[attempt]; b != nil {
+		b.unwatch()
+		b.cancelPing()
+		delete(u.bodies, attempt)
+	}
+}
+
+// current returns the instance that the unit has, the one that may run if
+// there are two; nil if there is none.
+func (u *unit) current() Instance {
+	for _, attempt := range []uint64{u.core.attempt, u.core.remains.attempt} {
+		if b := u.bodies[attempt]; b != nil {
+			return b.Instance
+		}
+	}
+	return nil
 }
 
 // step lets the policy decide and carries out what it wants.
@@ -148,10 +173,13 @@ func (u *unit) step(ev Event) {
 	before := u.core
 	var actions []Action
 	u.core, actions = Step(u.sup.policy, before, ev)
-	if ev.Kind == Closed && ev.Err == nil {
-		u.letGo()
-	}
 	u.report(before, ev)
+	if ev.Kind == Closed && ev.Err == nil {
+		u.letGo(ev.Attempt)
+	}
+	if u.core.phase < phasePreparing || u.core.phase > phaseStarting {
+		u.endStart()
+	}
 	u.publish()
 	for _, a := range actions {
 		u.perform(a)
@@ -166,22 +194,23 @@ func (u *unit) perform(a Action) {
 	case DoPrepare:
 		ctx, cancel := context.WithCancel(context.Background())
 		u.cancelOp = cancel
-		go u.prepare(ctx, cancel, a.Attempt)
+		go u.prepare(ctx, cancel, a.Attempt, u.beginStart(a.Urgent))
 	case DoStart:
-		ctx, cancel := context.WithTimeout(context.Background(), p.StartTimeout)
-		u.cancelOp = cancel
-		u.run(ctx, cancel, Started, a.Attempt, u.instance.Start)
+		u.slotEnd = time.AfterFunc(p.StartSlot, u.ticket.release)
+		u.start("start", a.Attempt, p.StartTimeout)
+	case DoAdopt:
+		u.start("reach", a.Attempt, p.AdoptTimeout)
 	case DoCancel:
 		u.cancelOp()
 	case DoStop:
-		go u.stop(u.instance, a)
+		go u.stop(u.bodies[a.Attempt].Instance, a)
 	case DoClose:
 		ctx, cancel := context.WithTimeout(context.Background(), p.CloseTimeout)
-		u.run(ctx, cancel, Closed, a.Attempt, u.instance.Close)
+		go u.run(ctx, cancel, "remove", Event{Kind: Closed, Attempt: a.Attempt}, u.bodies[a.Attempt].Close)
 	case DoPing:
 		ctx, cancel := context.WithTimeout(context.Background(), p.PingTimeout)
-		u.cancelPing = cancel
-		u.run(ctx, cancel, Ponged, a.Attempt, u.instance.Ping)
+		u.bodies[a.Attempt].cancelPing = cancel
+		go u.run(ctx, cancel, "ping", Event{Kind: Ponged, Attempt: a.Attempt}, u.bodies[a.Attempt].Ping)
 	case DoForget:
 		u.forgetUnit()
 	case DoFinish:
@@ -189,23 +218,78 @@ func (u *unit) perform(a Action) {
 	}
 }
 
-// run does f in a goroutine and reports its result.
-func (u *unit) run(ctx context.Context, cancel context.CancelFunc, kind Kind, attempt uint64, f func(context.Context) error) {
-	go func() {
-		defer cancel()
-		err := f(ctx)
-		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("cannot %s it in time: %w", kind.action(), err)
-		}
-		u.post(message{event: Event{Kind: kind, Attempt: attempt, Err: err}})
-	}()
+// start starts an instance, or reaches one that runs.
+func (u *unit) start(verb string, attempt uint64, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	u.cancelOp = cancel
+	inst := u.bodies[attempt].Instance
+	go u.run(ctx, cancel, verb, Event{Kind: Started, Attempt: attempt}, func(ctx context.Context) error {
+		defer u.postExit(inst, attempt)
+		return inst.Start(ctx)
+	})
+}
+
+// run does f, which the verb names, and reports its result.
+func (u *unit) run(ctx context.Context, cancel context.CancelFunc, verb string, result Event, f func(context.Context) error) {
+	defer cancel()
+	err := f(ctx)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("cannot %s it in time: %w", verb, err)
+	}
+	result.Err = err
+	u.post(message{event: result})
+}
+
+// postExit tells of an end before the result that it explains. That it is told
+// of twice does not matter.
+func (u *unit) postExit(inst Instance, attempt uint64) {
+	if hasEnded(inst) {
+		u.post(message{event: Event{Kind: Exited, Attempt: attempt, Exit: inst.Exit()}})
+	}
+}
+
+// beginStart joins those that want to start.
+func (u *unit) beginStart(urgent bool) *ticket {
+	u.endStart() // of an attempt that this one follows at once
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ticket = u.sup.starts.join(u.key.Tenant, urgent || u.callers > 0)
+	return u.ticket
+}
+
+// endStart leaves them.
+func (u *unit) endStart() {
+	if u.slotEnd != nil {
+		u.slotEnd.Stop()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ticket != nil {
+		u.ticket.release()
+		u.ticket = nil
+	}
+}
+
+// await counts a caller who waits for the instance, and hurries its start.
+func (u *unit) await() (leave func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.callers++
+	if u.ticket != nil {
+		u.ticket.hurry()
+	}
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.callers--
+	}
 }
 
 // prepare waits for its turn and makes an instance.
-func (u *unit) prepare(ctx context.Context, cancel context.CancelFunc, attempt uint64) {
+func (u *unit) prepare(ctx context.Context, cancel context.CancelFunc, attempt uint64, turn *ticket) {
 	defer cancel()
 	ev := Event{Kind: Prepared, Attempt: attempt}
-	inst, err := u.makeInstance(ctx, &ev)
+	inst, err := u.makeInstance(ctx, turn, &ev)
 	ev.Err = err
 	if err != nil {
 		inst = nil
@@ -213,12 +297,9 @@ func (u *unit) prepare(ctx context.Context, cancel context.CancelFunc, attempt u
 	u.post(message{event: ev, instance: inst})
 }
 
-func (u *unit) makeInstance(ctx context.Context, ev *Event) (Instance, error) {
-	select {
-	case u.sup.preparing <- struct{}{}:
-		defer func() { <-u.sup.preparing }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (u *unit) makeInstance(ctx context.Context, turn *ticket, ev *Event) (Instance, error) {
+	if err := turn.wait(ctx); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, u.sup.policy.PrepareTimeout)
 	defer cancel()
@@ -247,6 +328,7 @@ func (u *unit) stop(inst Instance, a Action) {
 	ctx, cancel := context.WithTimeout(context.Background(), a.Grace+u.sup.policy.KillTimeout)
 	defer cancel()
 	err := inst.Stop(ctx, a.Grace)
+	u.postExit(inst, a.Attempt)
 	u.post(message{event: Event{Kind: Stopped, Attempt: a.Attempt, Err: err}})
 }
 
@@ -309,7 +391,7 @@ func (u *unit) hasEnded() bool {
 func (u *unit) report(before Unit, ev Event) {
 	now := u.core
 	if ev.Kind == Closed && ev.Err != nil {
-		u.log.Warn("cannot remove an instance", "generation", now.Generation, "error", ev.Err)
+		u.log.Warn("cannot remove an instance", "instance", u.bodies[ev.Attempt].ID(), "error", ev.Err)
 	}
 	if now.LastExit != before.LastExit && now.LastExit.Class != ClassStopped {
 		u.log.Warn("plugin ended", "generation", now.Generation, "class", now.LastExit.Class, "code", now.LastExit.Code,
@@ -323,15 +405,4 @@ func (u *unit) report(before Unit, ev Event) {
 			u.log.Error("plugin is in quarantine", "reason", now.Tampered)
 		}
 	}
-}
-
-// action names the action whose result kind is.
-func (k Kind) action() string {
-	switch k {
-	case Started:
-		return "start"
-	case Closed:
-		return "remove"
-	}
-	return "ping"
 }

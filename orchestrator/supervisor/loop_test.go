@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
-	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
 func TestCrashComesBack(t *testing.T) {
@@ -271,6 +269,7 @@ func TestRestartReplacesARunningInstance(t *testing.T) {
 			t.Fatal(err)
 		}
 		second := b.ready(echo)
+		synctest.Wait()
 		if second == first || !first.closed || first.graces[0] != 10*time.Second {
 			t.Errorf("first closed %v, graces %v", first.closed, first.graces)
 		}
@@ -408,30 +407,6 @@ func TestCountersThatCannotBeSaved(t *testing.T) {
 		}
 		if st := b.status(echo); st.State == StateRunning {
 			t.Error("it runs on")
-		}
-	})
-}
-
-func TestPreparationsAreLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t)
-		m.prepare = func(context.Context) error { time.Sleep(time.Second); return nil }
-		m.newHooks.start = hang // a start that hangs must not hold a place
-		b := &bench{m: m, Supervisor: New(Config{Launcher: m, Store: m, Logger: newLogger(), MaxPreparing: 3})}
-		for i := range 12 {
-			b.add(plugin.Key{Tenant: "default", ID: fmt.Sprintf("p%d", i)})
-		}
-		wait(4*time.Second + time.Millisecond)
-		for _, st := range b.Statuses() {
-			if st.State != StateStarting {
-				t.Errorf("%s is %s, want starting", st.Key, st.State)
-			}
-		}
-		if m.maxPrepare != 3 {
-			t.Errorf("%d preparations at a time, want 3", m.maxPrepare)
-		}
-		if err := b.Shutdown(t.Context()); err != nil {
-			t.Error(err)
 		}
 	})
 }

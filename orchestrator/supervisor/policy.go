@@ -22,7 +22,8 @@ type Policy struct {
 	MaxShortRuns, MaxExits int
 	ExitWindow, TrialEvery time.Duration
 	// HostBackoffMax bounds the delay after failures that are the host's, not
-	// the plugin's: no engine, a full disk. These never open the breaker.
+	// the plugin's: no engine, a full disk, an instance that the engine lost.
+	// These never open the breaker.
 	HostBackoffMax time.Duration
 
 	// A ping is sent PingEvery after the answer to the one before and must be
@@ -34,6 +35,12 @@ type Policy struct {
 	// [Launcher] and an [Instance]. StopGrace is how long a plugin may take to
 	// stop by itself, KillTimeout how long killing it may then take.
 	PrepareTimeout, StartTimeout, StopGrace, KillTimeout, CloseTimeout time.Duration
+	// AdoptTimeout is how long an instance that an earlier process started may
+	// take to be reached.
+	AdoptTimeout time.Duration
+	// StartSlot is how long a Start may hold its place among those that are
+	// under way, see [Config.MaxStarts].
+	StartSlot time.Duration
 	// A failed Close is repeated after CloseRetry, doubling to CloseRetryMax.
 	CloseRetry, CloseRetryMax time.Duration
 }
@@ -66,8 +73,10 @@ func DefaultPolicy() Policy {
 		StopGrace:      10 * time.Second,
 		KillTimeout:    10 * time.Second,
 		CloseTimeout:   30 * time.Second,
+		AdoptTimeout:   10 * time.Second,
+		StartSlot:      5 * time.Second,
 		CloseRetry:     time.Second,
-		CloseRetryMax:  30 * time.Second,
+		CloseRetryMax:  15 * time.Second,
 	}
 }
 
@@ -77,6 +86,11 @@ func (p Policy) Delay(n int) time.Duration { return double(p.BackoffFirst, n, p.
 
 // resetAfter returns how long a run must last for n short runs to be forgotten.
 func (p Policy) resetAfter(n int) time.Duration { return max(p.ResetAfter, 2*p.Delay(n)) }
+
+// longestDelay is the longest that anything is ever waited for before a start.
+func (p Policy) longestDelay() time.Duration {
+	return max(p.TrialEvery, p.jitter(max(p.BackoffMax, p.HostBackoffMax), 1))
+}
 
 // jitter spreads d; random is in [0, 1).
 func (p Policy) jitter(d time.Duration, random float64) time.Duration {

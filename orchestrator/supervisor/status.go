@@ -61,6 +61,10 @@ func (s *Supervisor) Ready(ctx context.Context, key plugin.Key) (Instance, error
 	if err != nil {
 		return nil, err
 	}
+	if v, _ := u.watch(); v.ready != nil && !hasEnded(v.ready) {
+		return v.ready, nil
+	}
+	defer u.await()()
 	for {
 		v, changed := u.watch()
 		if v.ready != nil && !hasEnded(v.ready) {
@@ -90,7 +94,8 @@ func hasEnded(inst Instance) bool {
 }
 
 // Gone returns when no instance of a plugin is left, which is what follows
-// SetDesired off. NotFound if the plugin is not supervised.
+// SetDesired off. NotFound if the plugin is not supervised, Conflict if it is
+// switched on again meanwhile.
 func (s *Supervisor) Gone(ctx context.Context, key plugin.Key) error {
 	u, err := s.unit(key)
 	if err != nil {
@@ -100,6 +105,9 @@ func (s *Supervisor) Gone(ctx context.Context, key plugin.Key) error {
 		v, changed := u.watch()
 		if !v.held {
 			return nil
+		}
+		if v.status.Desired && !v.closing {
+			return explain(errEnabled, key, v.status)
 		}
 		select {
 		case <-changed:
@@ -142,7 +150,7 @@ func (u *unit) look() view {
 	c := u.core
 	state := c.State()
 	v := view{
-		held:     c.phase != phaseNone && c.phase != phaseGone,
+		held:     c.phase != phaseNone && c.phase != phaseGone || c.remains.exist() || c.left,
 		removing: c.removing,
 		closing:  c.closing,
 		status: Status{
@@ -155,11 +163,11 @@ func (u *unit) look() view {
 	if state == StateBackoff || state == StateCrashlooped {
 		v.status.NextAttempt = c.NextAttempt
 	}
-	if u.instance != nil {
-		v.status.Instance = u.instance.ID()
+	if inst := u.current(); inst != nil {
+		v.status.Instance = inst.ID()
 	}
-	if state == StateRunning {
-		v.ready = u.instance
+	if state == StateRunning && !c.closing {
+		v.ready = u.current()
 	}
 	return v
 }

@@ -2,11 +2,8 @@ package supervisor
 
 import (
 	"cmp"
-	"fmt"
 	"reflect"
 	"time"
-
-	"github.com/containerd/errdefs"
 )
 
 // Kind names what happened.
@@ -22,6 +19,8 @@ const (
 	Tamper   Kind = "tamper"   // the payload was found altered: Reason
 	Remove   Kind = "remove"   // end and forget the plugin
 	Shutdown Kind = "shutdown" // end it, keep its counters
+	Adopt    Kind = "adopt"    // an instance of it runs already: Generation, ReadyAt; for a unit without one
+	Leave    Kind = "leave"    // as Shutdown, but an instance that runs is left running
 
 	Tick Kind = "tick" // the time of Wake has come
 
@@ -37,24 +36,27 @@ const (
 type Event struct {
 	Kind       Kind
 	At         time.Time
-	Attempt    uint64  // of results: the attempt of the action
-	Err        error   // of results
-	Exit       Exit    // of Exited
-	Generation uint64  // of Prepared
-	Reason     string  // of Tamper
-	Random     float64 // in [0, 1), for jitter
+	Attempt    uint64    // of results: the attempt of the action
+	Err        error     // of results
+	Exit       Exit      // of Exited
+	Generation uint64    // of Prepared and Adopt
+	ReadyAt    time.Time // of Adopt
+	Reason     string    // of Tamper
+	Random     float64   // in [0, 1), for jitter
 }
 
 // Do names what is to be done.
 type Do string
 
-// The actions. At most one of Prepare, Start, Stop and Close runs at a time;
-// each is answered by its result event. Cancel makes the running Prepare or
-// Start return early, which is its only effect.
+// The actions. Of one instance at most one of Prepare, Start, Stop and Close
+// runs at a time; each is answered by its result event. Cancel makes the
+// running Prepare or Start return early, which is its only effect. Close may
+// be about the instance before the one that the others are about.
 const (
 	DoSave    Do = "save" // the counters, before anything that follows
 	DoPrepare Do = "prepare"
 	DoStart   Do = "start"
+	DoAdopt   Do = "adopt" // Start of an instance that runs already; a Started answers
 	DoCancel  Do = "cancel"
 	DoStop    Do = "stop"
 	DoClose   Do = "close"
@@ -68,11 +70,13 @@ type Action struct {
 	Do      Do
 	Attempt uint64
 	Grace   time.Duration // of Stop
+	Urgent  bool          // of Prepare: before others of the same tenant
 }
 
 // Step is the whole policy of supervision: what becomes of a unit when
 // something happens, and what is to be done now. It is pure: no clock, no
-// I/O, no lock; u is not altered.
+// I/O, no lock; u is not altered. In outline, the whole of it being drawn in
+// docs/supervision.md:
 //
 //	           enabled, due          ok             ready
 //	 stopped ──────────────▶ preparing ──▶ starting ──────▶ running
@@ -91,10 +95,13 @@ func Step(p Policy, u Unit, ev Event) (Unit, []Action) {
 		return u, nil
 	}
 	before, counters := u.State(), u.Counters
-	u = apply(p, u, ev)
+	u = apply(p, u.waking(p, ev.At), ev)
 	u, actions := advance(p, u, ev)
 	if u.State() != before {
 		u.Since = ev.At
+		if u.adopted && u.phase == phaseUp {
+			u.Since = u.readyAt
+		}
 	}
 	if !u.removing && !reflect.DeepEqual(u.Counters, counters) {
 		actions = append([]Action{{Do: DoSave}}, actions...)
@@ -112,7 +119,7 @@ func apply(p Policy, u Unit, ev Event) Unit {
 	case Disable:
 		u.Desired = false
 	case Restart:
-		u.NextAttempt, u.hostFailures, u.unasked = ev.At, 0, false
+		u.NextAttempt, u.hostFailures, u.unasked, u.urgent = ev.At, 0, false, true
 		u = u.end(ClassStopped, "restarted")
 	case Reset:
 		u.Counters = Counters{LastExit: u.LastExit}
@@ -122,196 +129,54 @@ func apply(p Policy, u Unit, ev Event) Unit {
 	case Remove:
 		u.removing = true
 	case Shutdown:
-		u.closing = true
-	case Prepared, Started, Exited, Stopped, Closed, Ponged:
-		if ev.Attempt == u.attempt {
-			u = applyResult(p, u, ev)
+		u.closing, u.leaving = true, false
+	case Leave:
+		if !u.closing {
+			u.closing, u.leaving = true, true
 		}
+	case Adopt:
+		u = u.adopt(ev)
+	default:
+		u = applyResult(p, u, ev)
 	}
 	return u
 }
 
+// adopt takes up an instance that runs, unless there is one or should be none.
+func (u Unit) adopt(ev Event) Unit {
+	if u.phase != phaseNone || u.remains.exist() || !u.wanted() {
+		return u
+	}
+	u = u.fresh()
+	u.attempt++
+	u.phase, u.adopted, u.Generation = phaseStarting, true, ev.Generation
+	u.readyAt = ev.At
+	if !ev.ReadyAt.IsZero() && ev.ReadyAt.Before(ev.At) {
+		u.readyAt = ev.At.Add(ev.ReadyAt.Sub(ev.At)) // the same time, counted from At whatever the clock is set to
+	}
+	return u
+}
+
+// applyResult leaves alone what is the result of another attempt, or of an
+// action that is not under way.
 func applyResult(p Policy, u Unit, ev Event) Unit {
+	if u.remains.exist() && ev.Attempt == u.remains.attempt {
+		return u.buried(p, ev)
+	}
+	if ev.Attempt != u.attempt {
+		return u
+	}
 	switch {
 	case ev.Kind == Prepared && u.phase == phasePreparing:
 		return u.prepared(p, ev)
 	case ev.Kind == Started && u.phase == phaseStarting:
 		return u.started(p, ev)
-	case ev.Kind == Exited && u.phase >= phasePrepared && u.phase <= phaseStopping:
+	case ev.Kind == Exited && u.phase >= phasePrepared && u.phase <= phaseDead:
 		return u.exited(p, ev)
 	case ev.Kind == Stopped && u.phase == phaseStopping:
-		if ev.Err != nil {
-			u.LastError = ev.Err.Error()
-		}
-		return u.ended(p, ev, u.endClass, u.endReason)
-	case ev.Kind == Closed && u.phase == phaseClosing:
-		return u.closed(p, ev)
+		return u.stopped(p, ev)
 	case ev.Kind == Ponged && u.phase == phaseUp && u.pinging:
 		return u.ponged(p, ev)
-	}
-	return u
-}
-
-func (u Unit) prepared(p Policy, ev Event) Unit {
-	if ev.Generation != 0 {
-		u.Generation = ev.Generation
-	}
-	if ev.Err == nil {
-		u.phase = phasePrepared
-		return u
-	}
-	u = u.startFailed(p, ev)
-	u.phase = phaseNone // a Prepare that fails leaves nothing
-	return u
-}
-
-func (u Unit) started(p Policy, ev Event) Unit {
-	if ev.Err != nil {
-		return u.startFailed(p, ev)
-	}
-	u.phase, u.LastError, u.hostFailures = phaseUp, "", 0
-	u.readyAt, u.healthyAt, u.nextPing = ev.At, ev.At, ev.At.Add(p.PingEvery)
-	if u.exit != nil { // it ended between saying so and now
-		return u.exited(p, Event{At: ev.At, Exit: *u.exit, Random: ev.Random})
-	}
-	return u
-}
-
-// startFailed is a Prepare or Start that failed, or that was told to give up.
-func (u Unit) startFailed(p Policy, ev Event) Unit {
-	message := ev.Err.Error()
-	switch {
-	case errdefs.IsDataLoss(ev.Err):
-		u.Tampered, u.LastError = message, message
-		return u.ended(p, ev, ClassTamper, message)
-	case u.ending:
-		return u.ended(p, ev, u.endClass, u.endReason)
-	case hostFault(ev.Err):
-		return u.hostFailed(p, ev)
-	}
-	u.LastError = message
-	if u.exit != nil && u.exit.OOM {
-		return u.ended(p, ev, ClassOOM, message)
-	}
-	return u.ended(p, ev, ClassStartFailure, message)
-}
-
-// hostFault reports an error for which the plugin is not to blame.
-func hostFault(err error) bool {
-	return errdefs.IsUnavailable(err) || errdefs.IsResourceExhausted(err)
-}
-
-// hostFailed waits for the host to mend without counting against the plugin.
-func (u Unit) hostFailed(p Policy, ev Event) Unit {
-	u.hostFailures++
-	u.LastError = ev.Err.Error()
-	u.LastExit = LastExit{Class: ClassStartFailure, Code: u.code(), At: ev.At, Message: u.LastError}
-	delay := double(p.BackoffFirst, u.hostFailures, p.HostBackoffMax)
-	u.NextAttempt = ev.At.Add(p.jitter(delay, ev.Random))
-	u.phase, u.nextClose, u.unasked = phaseDead, ev.At, true
-	return u
-}
-
-// exited is a container that ended. While Start or Stop runs, their results
-// decide what it means.
-func (u Unit) exited(p Policy, ev Event) Unit {
-	u.exit = &ev.Exit
-	if u.phase != phaseUp {
-		return u
-	}
-	class := ClassError
-	switch {
-	case ev.Exit.OOM:
-		class = ClassOOM
-	case ev.Exit.Code == 0:
-		class = ClassClean
-	}
-	return u.ended(p, ev, class, "")
-}
-
-// ended accounts for an instance that is no longer active.
-func (u Unit) ended(p Policy, ev Event, class Class, message string) Unit {
-	at := ev.At
-	if u.exit != nil && u.exit.At.After(u.readyAt) && u.exit.At.Before(at) {
-		at = u.exit.At // the news may be older than its arrival
-	}
-	u.LastExit = LastExit{Class: class, Code: u.code(), At: at, Message: message}
-	u.unasked = class != ClassStopped
-	if u.unasked && class != ClassTamper {
-		u = u.count(p, at, u.run(at), ev.Random)
-	}
-	u.phase, u.nextClose = phaseDead, ev.At
-	return u
-}
-
-func (u Unit) code() int {
-	if u.exit == nil {
-		return NoCode
-	}
-	return u.exit.Code
-}
-
-// run returns how long the instance was healthy.
-func (u Unit) run(at time.Time) time.Duration {
-	switch {
-	case u.readyAt.IsZero():
-		return 0
-	case u.misses > 0:
-		return u.healthyAt.Sub(u.readyAt)
-	}
-	return at.Sub(u.readyAt)
-}
-
-// count decides when an instance that ended unasked is followed by the next.
-func (u Unit) count(p Policy, at time.Time, run time.Duration, random float64) Unit {
-	u = u.credit(p, run)
-	u.Exits = append(within(u.Exits, at, p.ExitWindow), at)
-	if extra := len(u.Exits) - p.MaxExits; extra > 0 {
-		u.Exits = u.Exits[extra:]
-	}
-	u.NextAttempt = at
-	if run < p.HealthyRun {
-		u.ShortRuns++
-		u.NextAttempt = at.Add(p.jitter(p.Delay(u.ShortRuns), random))
-	}
-	failedTrial := u.CrashLooped && run < p.HealthyRun
-	u.CrashLooped = failedTrial || u.ShortRuns >= p.MaxShortRuns || len(u.Exits) >= p.MaxExits
-	if u.CrashLooped {
-		u.NextAttempt = at.Add(p.TrialEvery)
-	}
-	return u
-}
-
-// credit forgets earlier short runs after a long healthy one.
-func (u Unit) credit(p Policy, run time.Duration) Unit {
-	if run >= p.resetAfter(u.ShortRuns) {
-		u.ShortRuns, u.CrashLooped = 0, false
-	}
-	return u
-}
-
-func (u Unit) closed(p Policy, ev Event) Unit {
-	if ev.Err != nil {
-		u.closeFailures++
-		u.LastError = ev.Err.Error()
-		u.phase = phaseDead
-		u.nextClose = ev.At.Add(double(p.CloseRetry, u.closeFailures, p.CloseRetryMax))
-		return u
-	}
-	u.phase = phaseNone
-	return u
-}
-
-func (u Unit) ponged(p Policy, ev Event) Unit {
-	u.pinging, u.nextPing = false, ev.At.Add(p.PingEvery)
-	if ev.Err == nil {
-		u.misses, u.healthyAt = 0, ev.At
-		return u.credit(p, ev.At.Sub(u.readyAt))
-	}
-	u.misses++
-	if u.misses >= p.PingMisses {
-		u.LastError = fmt.Sprintf("%d pings in a row were not answered: %v", u.misses, ev.Err)
-		u = u.end(ClassProbeFailure, u.LastError)
 	}
 	return u
 }
@@ -330,73 +195,107 @@ func (u Unit) end(class Class, reason string) Unit {
 func advance(p Policy, u Unit, ev Event) (Unit, []Action) {
 	if u.Tampered != "" {
 		u = u.end(ClassTamper, u.Tampered)
-	} else if !u.wanted() {
+	} else if !u.wanted() && !u.leaves() {
 		u = u.end(ClassStopped, "")
 	}
+	if u.phase == phasePrepared && u.ending {
+		u.inert = true
+		u = u.ended(p, ev, u.endClass, u.endReason)
+	}
+	u, closing := u.bury(ev.At).advanceRemains(ev.At)
+	u, more := u.advanceInstance(p, ev.At)
+	return u, append(closing, more...)
+}
+
+func (u Unit) advanceRemains(at time.Time) (Unit, []Action) {
+	if !u.remains.exist() || u.remains.closing || at.Before(u.remains.next) {
+		return u, nil
+	}
+	u.remains.closing = true
+	return u, []Action{{Do: DoClose, Attempt: u.remains.attempt}}
+}
+
+func (u Unit) advanceInstance(p Policy, at time.Time) (Unit, []Action) {
 	switch u.phase {
 	case phaseNone:
-		return u.advanceIdle(ev.At)
-	case phasePreparing, phaseStarting:
-		if u.ending && !u.cancelled {
-			u.cancelled = true
-			return u, u.do(DoCancel)
-		}
+		return u.advanceIdle(at)
+	case phasePreparing:
+		return u.giveUp(u.ending)
 	case phasePrepared:
-		if u.ending {
-			return advance(p, u.ended(p, ev, u.endClass, u.endReason), ev)
-		}
 		u.phase = phaseStarting
 		return u, u.do(DoStart)
-	case phaseUp:
-		return u.advanceUp(p, ev.At)
-	case phaseDead:
-		if !ev.At.Before(u.nextClose) {
-			u.phase = phaseClosing
-			return u, u.do(DoClose)
+	case phaseStarting:
+		if u.adopted && !u.reaching {
+			u.reaching = true
+			return u, u.do(DoAdopt)
 		}
+		return u.giveUp(u.ending || u.leaves())
+	case phaseUp:
+		return u.advanceUp(p, at)
 	}
 	return u, nil
 }
 
+// giveUp cancels the running Prepare or Start, once.
+func (u Unit) giveUp(why bool) (Unit, []Action) {
+	if !why || u.cancelled {
+		return u, nil
+	}
+	u.cancelled = true
+	return u, u.do(DoCancel)
+}
+
 func (u Unit) advanceIdle(at time.Time) (Unit, []Action) {
 	switch {
-	case u.removing:
-		u.phase = phaseGone
-		return u, append(u.do(DoForget), Action{Do: DoFinish})
-	case u.closing:
-		u.phase = phaseGone
-		return u, u.do(DoFinish)
-	case !u.wanted() || at.Before(u.NextAttempt):
+	case u.removing || u.closing:
+		return u.finish()
+	case !u.wanted() || at.Before(u.NextAttempt) || u.remains.block():
 		return u, nil
 	}
 	if u.unasked {
 		u.Restarts++
 	}
+	urgent := u.urgent
 	u = u.fresh()
 	u.phase = phasePreparing
 	u.attempt++
-	return u, u.do(DoPrepare)
+	return u, []Action{{Do: DoPrepare, Attempt: u.attempt, Urgent: urgent}}
+}
+
+// finish ends the unit when nothing of its earlier instances is left.
+func (u Unit) finish() (Unit, []Action) {
+	if u.remains.exist() {
+		return u, nil
+	}
+	u.phase = phaseGone
+	if u.removing {
+		return u, append(u.do(DoForget), Action{Do: DoFinish})
+	}
+	return u, u.do(DoFinish)
 }
 
 // fresh forgets all that concerns one instance.
 func (u Unit) fresh() Unit {
 	return Unit{
-		Counters: u.Counters, Desired: u.Desired, removing: u.removing, closing: u.closing,
-		phase: u.phase, attempt: u.attempt, Generation: u.Generation, Since: u.Since, LastError: u.LastError,
-		hostFailures: u.hostFailures,
+		Counters: u.Counters, Desired: u.Desired, removing: u.removing, closing: u.closing, leaving: u.leaving,
+		remains: u.remains, phase: u.phase, attempt: u.attempt, Generation: u.Generation, Since: u.Since,
+		LastError: u.LastError, hostFailures: u.hostFailures,
 	}
 }
 
 func (u Unit) advanceUp(p Policy, at time.Time) (Unit, []Action) {
-	if u.ending {
+	switch {
+	case u.ending:
 		grace := p.StopGrace
 		if u.endClass != ClassStopped {
 			grace = 0 // it does not answer, or must not go on
 		}
 		u.phase = phaseStopping
 		return u, []Action{{Do: DoStop, Attempt: u.attempt, Grace: grace}}
-	}
-	if !u.pinging && !at.Before(u.nextPing) {
+	case u.leaves() && !u.remains.exist():
+		u.left = true
+		return u.finish()
+	case !u.pinging && !at.Before(u.nextPing):
 		u.pinging = true
 		return u, u.do(DoPing)
 	}
@@ -411,7 +310,7 @@ func (u Unit) refuse(kind Kind) error {
 	switch {
 	case u.removing && kind != Remove && kind != Shutdown:
 		return errRemoving
-	case kind != Restart:
+	case kind != Restart && kind != Adopt:
 		return nil
 	case u.Tampered != "":
 		return errQuarantined

@@ -137,8 +137,8 @@ func TestStep(t *testing.T) {
 			{0, Event{Kind: Disable}, StateStopping, []Do{DoCancel}},
 			{0, Event{Kind: Enable}, StateStopping, nil},
 			{0, Event{Kind: Started}, StateStopping, []Do{DoStop}},
-			{0, Event{Kind: Stopped}, StateStopping, []Do{DoSave, DoClose}},
-			{0, Event{Kind: Closed}, StatePreparing, []Do{DoPrepare}},
+			{0, Event{Kind: Stopped}, StatePreparing, []Do{DoSave, DoClose, DoPrepare}},
+			{0, Event{Kind: Closed}, StatePreparing, nil},
 		}, nil},
 		{"start failure", []move{
 			{0, Event{Kind: Enable}, StatePreparing, []Do{DoSave, DoPrepare}},
@@ -402,7 +402,7 @@ func TestLongRunForgetsWhileItRuns(t *testing.T) {
 
 func TestLateNewsOfAnExit(t *testing.T) {
 	u := play(t, Unit{}, append(up(), move{
-		time.Minute, Event{Kind: Exited, Exit: Exit{Code: 1, At: epoch.Add(2 * time.Second)}}, StateBackoff, []Do{DoSave, DoClose}}))
+		time.Minute, Event{Kind: Exited, Exit: Exit{Code: 1, At: epoch.Add(2 * time.Second)}}, StatePreparing, []Do{DoSave, DoClose, DoPrepare}}))
 	if u.ShortRuns != 1 || !u.LastExit.At.Equal(epoch.Add(2*time.Second)) {
 		t.Errorf("the run is taken to have lasted until the news came: %+v", u.Counters)
 	}
@@ -425,7 +425,7 @@ func TestCloseIsRepeated(t *testing.T) {
 		}
 	}
 	s := time.Second
-	if want := []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 30 * s, 30 * s}; !slices.Equal(got, want) {
+	if want := []time.Duration{s, 2 * s, 4 * s, 8 * s, 15 * s, 15 * s, 15 * s}; !slices.Equal(got, want) {
 		t.Errorf("repeated after %v, want %v", got, want)
 	}
 }

@@ -1,5 +1,7 @@
 // Package supervisor keeps installed plugins running: it starts, watches,
-// restarts and stops one instance per plugin, and never has two.
+// restarts and stops one instance per plugin, and never has two that run. What
+// is left of one that is known to have ended may be cleared away while the
+// next is made.
 //
 // [Step] is the whole policy as a pure function. One goroutine owns each
 // plugin's [Unit], feeds it events and carries out its actions; requests and
@@ -8,7 +10,6 @@
 package supervisor
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -76,24 +77,28 @@ type Config struct {
 	Store    Store
 	Logger   *slog.Logger
 	Policy   Policy // the zero value means DefaultPolicy
-	// MaxPreparing bounds how many Prepares run at a time on this host, so
+	// MaxStarts bounds how many starts are under way at a time on this host, so
 	// that a start of all plugins does not starve the ones that run; 0 means
-	// one per CPU, at least two. It does not bound Start, whose length a
-	// plugin controls: a few that hang would keep others from starting.
-	MaxPreparing int
+	// one per CPU, at least two. A start is a Prepare and the Start after it,
+	// of which only the first Policy.StartSlot counts: its length is up to the
+	// plugin, and a few that hang must not keep others from starting.
+	// MaxTenantStarts is the same for each tenant; 0 means as many as the host.
+	// Tenants that wait take turns. Within a tenant those go first for which a
+	// caller of Ready waits, or that follow a healthy run.
+	MaxStarts, MaxTenantStarts int
 	// MaxStopping bounds how many Stops run at a time; 0 means 16.
 	MaxStopping int
 }
 
 // Supervisor supervises the plugins it was given by [Supervisor.Add].
 type Supervisor struct {
-	launcher  Launcher
-	store     Store
-	logger    *slog.Logger
-	policy    Policy
-	preparing chan struct{} // a token per running Prepare
-	stopping  chan struct{} // a token per running Stop
-	aborted   chan struct{} // closed when Shutdown gives up waiting
+	launcher Launcher
+	store    Store
+	logger   *slog.Logger
+	policy   Policy
+	starts   *limiter
+	stopping chan struct{} // a token per running Stop
+	aborted  chan struct{} // closed when Shutdown or Leave gives up waiting
 
 	mu          sync.Mutex
 	units       map[plugin.Key]*unit
@@ -107,16 +112,24 @@ func New(cfg Config) *Supervisor {
 		cfg.Policy = DefaultPolicy()
 	}
 	return &Supervisor{
+		starts:      newLimiter(positive(cfg.MaxStarts, max(2, runtime.NumCPU())), cfg.MaxTenantStarts),
 		launcher:    cfg.Launcher,
 		store:       cfg.Store,
 		logger:      cfg.Logger,
 		policy:      cfg.Policy,
-		preparing:   make(chan struct{}, cmp.Or(cfg.MaxPreparing, max(2, runtime.NumCPU()))),
-		stopping:    make(chan struct{}, cmp.Or(cfg.MaxStopping, 16)),
+		stopping:    make(chan struct{}, positive(cfg.MaxStopping, 16)),
 		aborted:     make(chan struct{}),
 		units:       map[plugin.Key]*unit{},
 		subscribers: map[*subscriber]struct{}{},
 	}
+}
+
+// positive returns n, or other if n is no use as a bound.
+func positive(n, other int) int {
+	if n > 0 {
+		return n
+	}
+	return other
 }
 
 // Add begins to supervise a plugin, with the counters that were kept of it,
@@ -127,21 +140,29 @@ func (s *Supervisor) Add(ctx context.Context, key plugin.Key, on bool) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	if s.shutdown {
-		s.mu.Unlock()
-		return errShutdown
-	}
-	if s.units[key] != nil {
-		s.mu.Unlock()
+	u := newUnit(s, key, Restore(s.policy, counters, on, time.Now()))
+	if known, err := s.enter(u); err != nil {
+		return err
+	} else if known {
 		return s.SetDesired(ctx, key, on)
 	}
-	u := newUnit(s, key, Restore(s.policy, counters, on, time.Now()))
-	s.units[key] = u
-	s.mu.Unlock()
 	u.step(Event{Kind: Tick}) // starts it, if it is switched on and due
 	go u.loop()
 	return nil
+}
+
+// enter takes a unit in, unless there is one of the same plugin.
+func (s *Supervisor) enter(u *unit) (known bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shutdown {
+		return false, errShutdown
+	}
+	if s.units[u.key] != nil {
+		return true, nil
+	}
+	s.units[u.key] = u
+	return false, nil
 }
 
 func (s *Supervisor) load(ctx context.Context, key plugin.Key) (Counters, error) {
@@ -221,7 +242,10 @@ func (s *Supervisor) Remove(ctx context.Context, key plugin.Key) error {
 // Shutdown ends all plugins in parallel, keeps their counters, and returns
 // when nothing of them is left. When ctx ends first it abandons the rest and
 // returns an error that names them. Afterwards the supervisor is of no use.
-func (s *Supervisor) Shutdown(ctx context.Context) error {
+func (s *Supervisor) Shutdown(ctx context.Context) error { return s.end(ctx, Shutdown) }
+
+// end tells all units to end, in one way or the other, and waits for it.
+func (s *Supervisor) end(ctx context.Context, how Kind) error {
 	s.mu.Lock()
 	s.shutdown = true
 	units := make([]*unit, 0, len(s.units))
@@ -231,7 +255,7 @@ func (s *Supervisor) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 
 	for _, u := range units {
-		go func() { _ = u.request(ctx, Event{Kind: Shutdown}) }() // its end is awaited below
+		go func() { _ = u.request(ctx, Event{Kind: how}) }() // its end is awaited below
 	}
 	var left []string
 	for _, u := range units {
@@ -246,7 +270,7 @@ func (s *Supervisor) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case <-s.aborted: // by an earlier Shutdown
+	case <-s.aborted: // by an earlier one
 	default:
 		close(s.aborted)
 	}

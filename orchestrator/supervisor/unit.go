@@ -1,8 +1,6 @@
 package supervisor
 
-import (
-	"time"
-)
+import "time"
 
 // State is what a unit is doing, by the name that users see.
 type State string
@@ -25,7 +23,7 @@ type Class string
 // The classes.
 const (
 	ClassClean        Class = "clean"         // exit code 0, unasked
-	ClassError        Class = "error"         // any other exit code
+	ClassError        Class = "error"         // any other exit code, or NoCode: the engine lost it
 	ClassOOM          Class = "oom"           // killed by its memory limit
 	ClassStartFailure Class = "start_failure" // it never became ready
 	ClassProbeFailure Class = "probe_failure" // it stopped answering and was killed
@@ -36,12 +34,19 @@ const (
 // NoCode is the exit code of an instance that left none.
 const NoCode = -1
 
-// Exit is how a container ended.
+// Exit is how a container ended. With NoCode nobody knows how, or whether.
 type Exit struct {
 	Code int
 	OOM  bool
 	At   time.Time // by the engine's account; may be zero
 }
+
+// known reports that the engine saw the container end. Anything else is no
+// proof that it does not run any more.
+func (e Exit) known() bool { return e.Code != NoCode && !e.At.IsZero() }
+
+// lost reports that nobody knows how it ended.
+func (e Exit) lost() bool { return e.Code == NoCode && !e.OOM }
 
 // LastExit is how the last instance ended, classified.
 type LastExit struct {
@@ -63,9 +68,8 @@ type Counters struct {
 	LastExit    LastExit    `json:"lastExit,omitzero"`
 }
 
-// phase is where the one instance of a unit is. There is never a second one:
-// only phaseNone leads to phasePreparing, and only a successful Close leads
-// back to phaseNone.
+// phase is where the one instance of a unit is that runs or will run. There is
+// never a second one: only phaseNone leads to phasePreparing.
 type phase int
 
 const (
@@ -75,10 +79,26 @@ const (
 	phaseStarting        // Start runs
 	phaseUp              // ready
 	phaseStopping        // Stop runs
-	phaseDead            // to be closed, or to be closed again
-	phaseClosing         // Close runs
+	phaseDead            // ended, while the remains of the one before are still there
 	phaseGone            // the unit has ended and takes no more events
 )
+
+// remains are what is left of an instance that has to be closed; the zero
+// value is nothing. There is at most one. While its container is not known to
+// have ended nothing else is made, so that no two ever run; once it is, the
+// next one need not wait for it to be cleared away.
+type remains struct {
+	attempt  uint64
+	ended    bool // its container is known not to run
+	closing  bool // Close runs
+	failures int
+	next     time.Time // when to close it, again
+}
+
+func (r remains) exist() bool { return r.attempt != 0 }
+
+// block reports that no other instance may be made.
+func (r remains) block() bool { return r.exist() && !r.ended }
 
 // Unit is one supervised plugin as [Step] sees it. The zero value is a plugin
 // that is switched off and never ran.
@@ -86,11 +106,14 @@ type Unit struct {
 	Counters
 	Desired  bool // switched on
 	removing bool // to be forgotten
-	closing  bool // the supervisor shuts down
+	closing  bool // the supervisor shuts down,
+	leaving  bool // and leaves instances that run to another one
+	left     bool // which it has done with this unit's
 
+	remains    remains
 	phase      phase
 	attempt    uint64 // names the instance; results of earlier ones are ignored
-	Generation uint64 // of the last instance that was prepared
+	Generation uint64 // of the last instance that was prepared or adopted
 	Since      time.Time
 	LastError  string // cleared when the plugin is ready
 
@@ -99,6 +122,10 @@ type Unit struct {
 	endReason string // and this is why
 	cancelled bool   // the running Prepare or Start was told to give up
 	unasked   bool   // the last instance ended by itself
+	urgent    bool   // somebody is likely to wait for the next one
+	adopted   bool   // it was started by an earlier process,
+	reaching  bool   // and Start of it was asked for
+	inert     bool   // it was never started, or it was stopped
 	exit      *Exit  // of the instance, once it is known
 
 	readyAt, healthyAt time.Time // ready, and last known to be well
@@ -106,17 +133,15 @@ type Unit struct {
 	misses             int
 	nextPing           time.Time
 
-	hostFailures  int // in a row
-	closeFailures int
-	nextClose     time.Time
+	hostFailures int // in a row
 }
 
 // Restore returns the unit of a plugin whose counters were kept from before.
 // Times that a changed clock moved into the far future are pulled back.
 func Restore(p Policy, c Counters, desired bool, at time.Time) Unit {
-	latest := at.Add(max(p.TrialEvery, p.jitter(p.BackoffMax, 1)))
-	if c.NextAttempt.After(latest) {
-		c.NextAttempt = latest
+	if !c.NextAttempt.IsZero() {
+		// Counted from at it stays where it is when the clock is set.
+		c.NextAttempt = at.Add(min(c.NextAttempt.Sub(at), p.longestDelay()))
 	}
 	c.Exits = within(c.Exits, at, p.ExitWindow)
 	return Unit{Counters: c, Desired: desired, Since: at}
@@ -125,7 +150,10 @@ func Restore(p Policy, c Counters, desired bool, at time.Time) Unit {
 // State returns what the unit is doing.
 func (u Unit) State() State {
 	switch u.phase {
-	case phaseNone, phaseGone:
+	case phaseGone:
+		if u.left {
+			return StateRunning
+		}
 		return u.idleState()
 	case phasePreparing, phasePrepared, phaseStarting:
 		if u.ending {
@@ -137,8 +165,9 @@ func (u Unit) State() State {
 		return StatePreparing
 	case phaseUp:
 		return StateRunning
-	case phaseDead, phaseClosing:
-		if idle := u.idleState(); u.unasked && u.wanted() || idle == StateQuarantined {
+	case phaseNone, phaseDead:
+		idle := u.idleState()
+		if !u.remains.exist() && u.phase == phaseNone || u.unasked && u.wanted() || idle == StateQuarantined {
 			return idle
 		}
 	}
@@ -160,24 +189,44 @@ func (u Unit) idleState() State {
 
 // Wake returns when the unit next wants a [Tick], zero if not at all.
 func (u Unit) Wake() time.Time {
-	switch u.phase {
-	case phaseNone:
-		if u.wanted() {
-			return u.NextAttempt
-		}
-	case phaseUp:
-		if !u.pinging {
-			return u.nextPing
-		}
-	case phaseDead:
-		return u.nextClose
+	var wake time.Time
+	switch {
+	case u.phase == phaseNone && u.wanted() && !u.remains.block():
+		wake = u.NextAttempt
+	case u.phase == phaseUp && !u.pinging:
+		wake = u.nextPing
 	}
-	return time.Time{}
+	if u.remains.exist() && !u.remains.closing && (wake.IsZero() || u.remains.next.Before(wake)) {
+		wake = u.remains.next
+	}
+	return wake
+}
+
+// waking returns the unit with the times of Wake at most as far away as they
+// can be, whatever the clock was set to in between.
+func (u Unit) waking(p Policy, at time.Time) Unit {
+	u.NextAttempt = earlier(u.NextAttempt, at.Add(p.longestDelay()))
+	u.nextPing = earlier(u.nextPing, at.Add(p.PingEvery))
+	u.remains.next = earlier(u.remains.next, at.Add(p.CloseRetryMax))
+	return u
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // wanted reports whether there should be an instance.
 func (u Unit) wanted() bool {
 	return u.Desired && !u.removing && !u.closing && u.Tampered == ""
+}
+
+// leaves reports whether there is an instance that runs and is left to others.
+func (u Unit) leaves() bool {
+	runs := u.phase == phaseUp || u.phase == phaseStarting && u.adopted
+	return u.leaving && runs && u.exit == nil && !u.ending && u.Desired && !u.removing && u.Tampered == ""
 }
 
 // within returns the times that are not after at and not older than window.
