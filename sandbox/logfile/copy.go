@@ -20,6 +20,7 @@ const (
 	batchSize = 16 << 10 // bytes written at once, unless a single record is longer
 	tailSize  = 8 << 10  // bytes at the end of a gap that are kept
 	gap       = time.Second
+	pause     = 20 * time.Millisecond // the shortest wait of a flood
 )
 
 // Copy keeps what a stream of the container prints, until r ends; then the
@@ -37,7 +38,7 @@ func (w *Writer) Copy(stream string, r io.Reader) error {
 		budget: budget{rate: Rate, burst: Burst},
 	}
 	defer c.finish()
-	pace := budget{rate: ReadRate, burst: ReadRate / 16}
+	pace := budget{rate: ReadRate, burst: Burst}
 	buf := make([]byte, readSize)
 	for {
 		n, err := r.Read(buf)
@@ -49,7 +50,7 @@ func (w *Writer) Copy(stream string, r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("cannot read the output of the container: %w", err)
 		}
-		if debt := pace.spend(now, n); debt > 0 {
+		if debt := pace.spend(now, n); debt >= pause {
 			<-time.After(debt)
 		}
 	}

@@ -40,10 +40,10 @@ const (
 	Rate = 256 << 10
 	// Burst is more than the usual files hold.
 	Burst = 8 << 20
-	// ReadRate is how many bytes of a stream are read per second, kept or not:
-	// a flood beyond waits in its pipe, and the flooding container with it.
-	// Reading and counting that much takes about a hundredth of a CPU.
-	ReadRate = 32 << 20
+	// ReadRate is how many bytes of a stream are read per second, kept or not,
+	// once [Burst] bytes were: a flood beyond waits in its pipe, and the
+	// flooding container with it. Reading that much takes some 2 % of a CPU.
+	ReadRate = 8 << 20
 )
 
 const (
