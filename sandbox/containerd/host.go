@@ -1,0 +1,169 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/erofs/go-erofs"
+	"golang.org/x/sys/unix"
+
+	"github.com/ocmt/ocmt/sandbox"
+)
+
+// cgroupRoot is where the control groups are mounted.
+const cgroupRoot = "/sys/fs/cgroup"
+
+// cgroupPath is a container's control group.
+func cgroupPath(id string) string { return "/" + namespace + "/" + id }
+
+// host is what this machine enforces. Runtimes refuse a limit for which there
+// is no controller, or leave it out; either way it must be known before.
+type host struct {
+	cgroupV2  bool
+	missing   []string // controllers
+	swapLimit bool
+	seccomp   bool
+	cpus      int
+	memory    int64
+}
+
+func inspectHost() host {
+	var fs unix.Statfs_t
+	h := host{cpus: runtime.NumCPU()}
+	h.cgroupV2 = unix.Statfs(cgroupRoot, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
+	var controllers []string
+	if text, err := os.ReadFile(filepath.Join(cgroupRoot, "cgroup.controllers")); h.cgroupV2 && err == nil {
+		controllers = strings.Fields(string(text))
+	}
+	for _, name := range []string{"memory", "pids", "cpu"} {
+		_, err := os.Stat(filepath.Join(cgroupRoot, name))
+		if has := slices.Contains(controllers, name) || !h.cgroupV2 && err == nil; !has {
+			h.missing = append(h.missing, name)
+		}
+	}
+	_, err := os.Stat(filepath.Join(cgroupRoot, "memory/memory.memsw.limit_in_bytes"))
+	h.swapLimit = h.cgroupV2 || err == nil
+	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
+	h.seccomp = err == nil
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		h.memory = int64(info.Totalram) * int64(info.Unit)
+	}
+	return h
+}
+
+// check refuses limits that this host cannot enforce.
+func (h *host) check(limits sandbox.Limits) error {
+	if len(h.missing) > 0 {
+		return fmt.Errorf("cannot limit containers: the host has no control group for %s: %w", strings.Join(h.missing, ", "), errdefs.ErrFailedPrecondition)
+	}
+	if !h.seccomp {
+		return fmt.Errorf("cannot confine containers: the kernel has no seccomp: %w", errdefs.ErrFailedPrecondition)
+	}
+	return limits.CheckHost(sandbox.Info{CPUs: h.cpus, Memory: h.memory})
+}
+
+// oomKilled says that the memory limit has ended a process of a container,
+// whose control group is there until the container is removed.
+func (h *host) oomKilled(id string) bool {
+	path := filepath.Join(cgroupRoot, "memory", cgroupPath(id), "memory.oom_control")
+	if h.cgroupV2 {
+		path = filepath.Join(cgroupRoot, cgroupPath(id), "memory.events")
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(text)) {
+		if count, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
+			n, err := strconv.Atoi(count)
+			return err == nil && n > 0
+		}
+	}
+	return false
+}
+
+// Info describes the engine.
+func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
+	version, err := e.connect(ctx)
+	if err != nil {
+		return sandbox.Info{}, err
+	}
+	info := sandbox.Info{
+		Name:       "containerd",
+		Version:    version,
+		Runtime:    defaultRuntime,
+		Runtimes:   e.knownRuntimes(ctx),
+		Rootless:   os.Geteuid() != 0,
+		CgroupV2:   e.host.cgroupV2,
+		CPUs:       e.host.cpus,
+		Memory:     e.host.memory,
+		MountFlags: true,
+	}
+	weak := func(present bool, sentence string) {
+		if !present {
+			info.Warnings = append(info.Warnings, sentence)
+		}
+	}
+	for _, name := range e.host.missing {
+		weak(false, "the host has no control group for "+name+": containers will be refused")
+	}
+	weak(e.host.seccomp, "the kernel has no seccomp: containers will be refused")
+	weak(e.host.swapLimit, "the kernel does not account swap: a container may use swap beyond its memory limit")
+	weak(slices.Contains(info.Runtimes, defaultRuntime), "there is no "+defaultRuntime+" on the path: containers of the default runtime will be refused")
+	weak(!slices.Contains(info.Runtimes, gvisor), "runtime "+gvisor+" has system calls of its own: it does not apply seccomp profiles")
+	info.ImageMounts, err = e.canMountImages()
+	if err != nil {
+		info.Warnings = append(info.Warnings, fmt.Sprintf("it could not be found out whether the kernel mounts EROFS image files: %v", err))
+	}
+	return info, ctx.Err()
+}
+
+// canMountImages tries, once, whether the kernel mounts an EROFS image file.
+func (e *Engine) canMountImages() (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.imageMounts == nil {
+		can, err := tryImageMount(e.dir)
+		if err != nil {
+			return false, err
+		}
+		e.imageMounts = &can
+	}
+	return *e.imageMounts, nil
+}
+
+// tryImageMount opens an EROFS image as a file system, without mounting it
+// anywhere. Since Linux 6.12 that works for a file as well as for a device.
+func tryImageMount(dir string) (bool, error) {
+	file, err := os.CreateTemp(dir, "empty-*.erofs")
+	if err != nil {
+		return false, fmt.Errorf("cannot make an EROFS image: %w", err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	fsys := erofs.Create(file)
+	if err := errors.Join(fsys.Mkdir("/", 0o755), fsys.Close(), file.Sync()); err != nil {
+		return false, fmt.Errorf("cannot make an EROFS image: %w", err)
+	}
+	fd, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
+	if err == nil {
+		defer unix.Close(fd) //nolint:errcheck // nothing was made by it
+		err = errors.Join(
+			unix.FsconfigSetString(fd, "source", file.Name()),
+			unix.FsconfigSetFlag(fd, "ro"),
+			unix.FsconfigCreate(fd))
+	}
+	if errors.Is(err, unix.EPERM) { // only root may try, and the engine is root
+		return false, fmt.Errorf("cannot try: %w", err)
+	}
+	return err == nil, nil
+}
