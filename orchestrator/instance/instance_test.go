@@ -42,6 +42,11 @@ type workload func(ctx context.Context, spec sandbox.Spec, out io.Writer) int
 // the workload, and a plan for a sealed plugin.
 func setup(t testing.TB, run workload) (*instance.Factory, home.Home, instance.Plan) {
 	t.Helper()
+	return setupWith(t, fake.Options{Run: run})
+}
+
+func setupWith(t testing.TB, options fake.Options) (*instance.Factory, home.Home, instance.Plan) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "instance")
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +59,8 @@ func setup(t testing.TB, run workload) (*instance.Factory, home.Home, instance.P
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := fake.New(fake.Options{Run: run, Images: []string{image}})
+	options.Images = []string{image}
+	engine := fake.New(options)
 	info, err := engine.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +88,7 @@ func setup(t testing.TB, run workload) (*instance.Factory, home.Home, instance.P
 		Logger:             slog.New(slog.DiscardHandler),
 	})
 	return f, h, instance.Plan{
-		Key: key, Generation: 1, Payload: payload,
+		Key: key, Generation: 1, Payload: payload, Recipe: "sha256:recipe",
 		Descriptor: plugin.Descriptor{ID: key.ID, Name: key.ID, Version: "1.0.0", Root: ".", Entries: []string{"index.js"}},
 	}
 }

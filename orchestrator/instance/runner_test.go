@@ -23,7 +23,8 @@ type runner struct {
 	conn net.Conn
 	id   subject.Identity
 	in   *bufio.Reader
-	load []byte // the answer to hello
+	load []byte        // the answer to hello
+	gone chan struct{} // closed when the host has hung up
 
 	mu      sync.Mutex
 	answers map[string]chan []byte // by inbox
@@ -47,7 +48,7 @@ func dial(spec sandbox.Spec, handle map[string]func([]byte) any) (*runner, error
 		return nil, err
 	}
 	r := &runner{
-		conn: conn, in: bufio.NewReader(conn), answers: map[string]chan []byte{}, handle: handle,
+		conn: conn, in: bufio.NewReader(conn), answers: map[string]chan []byte{}, handle: handle, gone: make(chan struct{}),
 		id: subject.Identity{Tenant: env["OCMT_TENANT"], Plugin: env["OCMT_PLUGIN"], Generation: generation},
 	}
 	var setup strings.Builder
@@ -76,6 +77,7 @@ func source(spec sandbox.Spec, target string) string {
 }
 
 func (r *runner) read() {
+	defer close(r.gone)
 	for {
 		line, err := r.in.ReadString('\n')
 		if err != nil {
