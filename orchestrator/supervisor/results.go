@@ -95,9 +95,10 @@ func (u Unit) hostFailed(p Policy, ev Event, class Class, message string) Unit {
 }
 
 // exited is a container that ended. While Start or Stop runs, their results
-// decide what it means. The first account of it stands.
+// decide what it means. The first account of it stands, but for one that says
+// nothing.
 func (u Unit) exited(p Policy, ev Event) Unit {
-	if u.exit == nil {
+	if u.exit == nil || !u.exit.known() && ev.Exit.known() {
 		u.exit = &ev.Exit
 	}
 	if u.phase == phaseUp {
