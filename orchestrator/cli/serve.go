@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/signal"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
@@ -20,7 +23,7 @@ type ServeOptions struct {
 	Home string
 	// Socket is where to listen; empty is the home's own.
 	Socket string
-	// Engine is "auto" or "docker".
+	// Engine is "auto", "docker" or "containerd".
 	Engine string
 	// Runtime is the OCI runtime's name; empty is the engine's default.
 	Runtime string
@@ -36,10 +39,12 @@ type ServeOptions struct {
 	LogLevel string
 	// Stderr takes the log.
 	Stderr io.Writer
+	// HandOver is closed when the daemon is to end without its plugins.
+	HandOver <-chan struct{}
 }
 
 var (
-	engines     = []string{"auto", "docker"} // as in package engine
+	engines     = []string{"auto", "docker", "containerd"} // as in package engine
 	logLevels   = []string{"debug", "info", "warn", "error"}
 	imageDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	hostName    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
@@ -52,8 +57,11 @@ func (a *app) serveCommand() *cobra.Command {
 		Short: "Run the daemon",
 		Long: `Run the daemon: it starts the enabled plugins, watches over them, and answers
 the other commands on its unix socket. SIGTERM or an interrupt stops it and its
-plugins in order; a second one ends it at once, and the next start removes what
-it left.
+plugins in order; a second one ends it at once.
+
+A daemon that was killed leaves its plugins running, and the next one takes them
+over: they are not restarted. SIGUSR2 asks for the same in order, for a new
+version of ocmt: replace the program, send SIGUSR2, start it again.
 
 With --listen it answers on a TCP address too: with TLS, and only to who has a
 token of "ocmt tokens create".`,
@@ -72,6 +80,9 @@ token of "ocmt tokens create".`,
 			}
 			opts.Home = dir
 			defer context.AfterFunc(cmd.Context(), a.sayStopping)()
+			handOver, forget := onSignal(syscall.SIGUSR2)
+			defer forget()
+			opts.HandOver = handOver
 			return a.env.Serve(cmd.Context(), opts)
 		},
 	}
@@ -84,6 +95,21 @@ token of "ocmt tokens create".`,
 	cmd.Flags().StringVar(&opts.TLSKey, "tls-key", "", "PEM `FILE` with its key")
 	cmd.Flags().StringVar(&opts.LogLevel, "log-level", "info", "least grave lines to log: "+strings.Join(logLevels, ", "))
 	return cmd
+}
+
+// onSignal returns a channel that is closed when the process gets sig, and a
+// function that ends the wait for it.
+func onSignal(sig os.Signal) (<-chan struct{}, func()) {
+	signals, got, done := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+	signal.Notify(signals, sig)
+	go func() {
+		select {
+		case <-signals:
+			close(got)
+		case <-done:
+		}
+	}()
+	return got, func() { signal.Stop(signals); close(done) }
 }
 
 // sayStopping tells a person who interrupted the daemon what it waits for.

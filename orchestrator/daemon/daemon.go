@@ -8,12 +8,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -63,6 +61,10 @@ type Options struct {
 	Listen, TLSCert, TLSKey string
 	LogLevel                string // debug, info, warn or error
 	Stderr                  io.Writer
+	// HandOver, when it is closed, ends the daemon as its context does, but
+	// leaves the plugins running for the next one, which takes them over. It
+	// may be nil.
+	HandOver <-chan struct{}
 }
 
 // Daemon is a daemon that has everything but does not serve yet. Make it with
@@ -76,6 +78,7 @@ type Daemon struct {
 	store       *store.Store
 	engine      sandbox.Engine
 	info        sandbox.Info
+	health      engineHealth
 	image       string
 	bus         *bus.Server
 	factory     *instance.Factory
@@ -99,6 +102,8 @@ type Daemon struct {
 	stopping    <-chan struct{} // closed when the daemon begins to stop; set by Serve
 	undo        []func() error  // run backwards by Close
 
+	leaving bool // the plugins are left to the next daemon; set before Close
+
 	configuring sync.Mutex // held while a config.json is changed or put into effect
 }
 
@@ -116,7 +121,18 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Serve(ctx), d.Close())
+	serving, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-opts.HandOver:
+			cancel()
+		case <-serving.Done():
+		}
+	}()
+	err = d.Serve(serving)
+	d.leaving = ctx.Err() == nil && serving.Err() != nil
+	return errors.Join(err, d.Close())
 }
 
 // Open makes a daemon: it takes the home's lock, checks the engine, loads the
@@ -137,7 +153,7 @@ func open(ctx context.Context, opts Options, restarts supervisor.Policy) (_ *Dae
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{
-		d.openHome, d.openAudit, d.openTokens, d.openEngine, d.openImages, d.openBus, d.recover, d.wire, d.startPlugins,
+		d.openHome, d.openAudit, d.openTokens, d.openEngine, d.openImages, d.openBus, d.wire, d.recover, d.startPlugins,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -184,14 +200,26 @@ func (d *Daemon) openHome(ctx context.Context) error {
 }
 
 func (d *Daemon) openEngine(ctx context.Context) (err error) {
+	last, err := d.store.Engine(ctx)
+	if err != nil {
+		return err
+	}
 	d.engine, d.info, err = engine.Open(ctx, engine.Options{
-		Name: d.opts.Engine, Runtime: d.opts.Runtime,
+		Name: d.opts.Engine, Runtime: d.opts.Runtime, Last: last,
 		HomeID: d.store.HomeID(), Dir: d.home.Run(), Logger: d.logger,
 	})
-	if err == nil {
-		d.logger.Info("using engine", "engine", d.info.Name, "version", d.info.Version, "runtime", d.runtime())
+	if err != nil {
+		return err
 	}
-	return err
+	d.health.set(nil)
+	d.logger.Info("using engine", "engine", d.info.Name, "version", d.info.Version, "runtime", d.runtime())
+	if last == d.info.Name {
+		return nil
+	}
+	if last != "" {
+		d.leaveEngine(ctx, last)
+	}
+	return d.store.SetEngine(ctx, d.info.Name)
 }
 
 func (d *Daemon) runtime() string {
@@ -257,6 +285,9 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 	d.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
+		if d.leaving {
+			return d.leavePlugins(ctx)
+		}
 		return d.supervisor.Shutdown(ctx)
 	})
 	d.gateway = gateway.New(gateway.Config{Plugins: servedPlugins{d}})
@@ -301,44 +332,6 @@ func (d *Daemon) startPlugins(ctx context.Context) error {
 		d.authority.Refresh(p.Key)
 		if err := d.supervisor.Add(ctx, p.Key, d.catalog.enabled(p.Key)); err != nil {
 			d.logger.Error("cannot start a plugin", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)
-		}
-	}
-	return nil
-}
-
-// recover removes what a daemon that was killed left on this host: containers
-// with this home's label, mounts below the home, instance files, sockets.
-// Installs under way are rolled back by the installer.
-func (d *Daemon) recover(ctx context.Context) error {
-	left, err := d.engine.List(ctx, map[string]string{sandbox.LabelHome: d.store.HomeID()})
-	if err != nil {
-		return fmt.Errorf("cannot look for containers of an earlier run: %w", err)
-	}
-	for _, c := range left {
-		d.logger.Warn("removing a container of an earlier run", "container", c.ID)
-		if err := d.engine.Remove(ctx, c.ID); err != nil {
-			return fmt.Errorf("cannot remove container %s of an earlier run: %w", c.ID, err)
-		}
-	}
-	if err := unmountBelow(d.home.Instances()); err != nil {
-		return err
-	}
-	for _, dir := range []string{d.home.Instances(), d.home.Sockets()} {
-		if err := emptyDir(dir); err != nil {
-			return fmt.Errorf("cannot clean up after an earlier run: %w", err)
-		}
-	}
-	return nil
-}
-
-func emptyDir(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
 		}
 	}
 	return nil

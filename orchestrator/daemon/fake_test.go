@@ -69,37 +69,54 @@ func newStage(t testing.TB) *stage {
 	base, install := images.BaseDigest, images.InstallDigest
 	images.BaseDigest, images.InstallDigest = fakeImage, fakeImage
 	s := &stage{t: t, scripts: map[string]script{}}
-	engine := fake.New(fake.Options{Run: s.run, Images: []string{fakeImage}, Info: sandbox.Info{CPUs: 2, Memory: 4 << 30}})
-	s.Daemon = newDaemon(Options{Home: dir, Stderr: io.Discard}, supervisor.Policy{})
-	d := s.Daemon
-	d.engine, d.image = engine, fakeImage
 	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 		images.BaseDigest, images.InstallDigest = base, install
-		objects, err := seal.List(d.home.Store())
+		objects, err := seal.List(s.home.Store())
 		for _, o := range objects { // which are immutable
-			err = errors.Join(err, seal.Remove(d.home.Store(), o))
+			err = errors.Join(err, seal.Remove(s.home.Store(), o))
 		}
 		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
 			t.Error(err)
 		}
 	})
-	if d.info, err = engine.Info(t.Context()); err != nil {
-		t.Fatal(err)
+	s.open(dir, fake.New(fake.Options{Run: s.run, Images: []string{fakeImage}, Info: sandbox.Info{CPUs: 2, Memory: 4 << 30}}))
+	return s
+}
+
+// open opens a daemon over a home and an engine.
+func (s *stage) open(dir string, engine sandbox.Engine) {
+	s.t.Helper()
+	d := newDaemon(Options{Home: dir, Stderr: io.Discard}, supervisor.Policy{})
+	s.Daemon, d.engine, d.image = d, engine, fakeImage
+	var err error
+	if d.info, err = engine.Info(s.t.Context()); err != nil {
+		s.t.Fatal(err)
 	}
 	if d.logger, err = newLogger(io.Discard, ""); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	for _, step := range []func(context.Context) error{
-		d.openHome, d.openAudit, d.openTokens, d.openBus, d.recover, d.wire, d.startPlugins,
+		d.openHome, d.openAudit, d.openTokens, d.openBus, d.wire, d.recover, d.startPlugins,
 	} {
-		if err := step(t.Context()); err != nil {
-			t.Fatal(err)
+		if err := step(s.t.Context()); err != nil {
+			s.t.Fatal(err)
 		}
 	}
-	return s
+}
+
+// handOver ends the daemon but for its plugins, does meanwhile, and opens
+// another.
+func (s *stage) handOver(meanwhile func()) {
+	s.t.Helper()
+	s.leaving = true
+	if err := s.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+	meanwhile()
+	s.open(s.home.Dir(), s.engine)
 }
 
 // play sets what a plugin does from its next start on.
@@ -115,15 +132,34 @@ func (s *stage) script(id string) script {
 	return s.scripts[id]
 }
 
-// run is the workload of every container.
+// run is the workload of every container: a runner, which connects again when
+// the daemon went away.
 func (s *stage) run(ctx context.Context, spec sandbox.Spec, out io.Writer) int {
-	r, err := dialRunner(spec)
-	if err != nil {
+	for {
+		r, err := dialRunner(spec)
+		if err == nil {
+			var code int
+			if code, err = s.converse(ctx, r); err == nil {
+				return code
+			}
+		}
 		fmt.Fprintln(out, err)
-		return 1
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return 143
+		}
 	}
+}
+
+// converse plays the script until the plugin has ended, or fails when the
+// connection has.
+func (s *stage) converse(ctx context.Context, r *runner) (int, error) {
 	defer r.conn.Close()
 	sc := s.script(strings.TrimPrefix(r.id.Plugin, "check:"))
+	ctx, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	r.lost = lost
 	stopped := make(chan struct{})
 	r.serve(map[string]func([]byte) any{
 		subject.Tool: func(data []byte) any {
@@ -150,22 +186,28 @@ func (s *stage) run(ctx context.Context, spec sandbox.Spec, out io.Writer) int {
 			return wire.Stopped{Type: wire.TypeStopped}
 		},
 	})
+	s.introduce(ctx, r, sc)
+	select {
+	case <-stopped:
+		return 0, nil
+	case <-ctx.Done():
+		if err := context.Cause(ctx); errors.Is(err, errHungUp) {
+			return 0, err
+		}
+		return 143, nil
+	}
+}
+
+// introduce says hello and ready.
+func (s *stage) introduce(ctx context.Context, r *runner, sc script) {
 	answer := r.request(ctx, subject.Hello, wire.Hello{Type: wire.TypeHello, Wire: []int{wire.Version}, Runner: "test", Node: "v24", PID: 7})
 	if answer == nil {
-		return 1
+		return
 	}
 	if load := decoded[wire.Load](answer); sc.load != nil && load.Mode == wire.ModeFull {
 		sc.load(ctx, r.dir, load)
 	}
-	if r.request(ctx, subject.Ready, wire.Ready{Type: wire.TypeReady, Registrations: sc.registers, Diagnostics: []wire.Diagnostic{}}) == nil {
-		return 1
-	}
-	select {
-	case <-stopped:
-		return 0
-	case <-ctx.Done():
-		return 143
-	}
+	r.request(ctx, subject.Ready, wire.Ready{Type: wire.TypeReady, Registrations: sc.registers, Diagnostics: []wire.Diagnostic{}})
 }
 
 func decoded[T any](data []byte) T {

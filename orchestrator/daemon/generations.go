@@ -3,7 +3,12 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -20,6 +25,8 @@ type generations struct {
 	recipes map[plugin.Key]*recipe // nil of one that is being made
 	newest  map[plugin.Key]*unit   // prepared and not ended
 	serving map[plugin.Key]*unit
+	making  map[plugin.Key]int // how many are being prepared
+	live    map[string]*unit   // by instance: prepared, and something of it may be left
 }
 
 // recipe is what an instance is made of and only another one can be made
@@ -29,8 +36,78 @@ type recipe struct {
 	config  json.RawMessage // as the plugin sees it
 }
 
+// digest names what is in r for a later daemon: two instances with one digest
+// were made alike. The values of granted environment variables are not in it:
+// they count from the next start on.
+func (r recipe) digest(image, runtime string) (string, error) {
+	doc, err := json.Marshal(struct {
+		Workspaces     []policy.WorkspaceDir `json:",omitempty"`
+		Secrets, Env   []string              `json:",omitempty"`
+		Paths, Host    []string              `json:",omitempty"`
+		Registered     map[string]bool       `json:",omitempty"`
+		Resources      policy.Limits
+		Config         json.RawMessage `json:",omitempty"`
+		Image, Runtime string
+	}{
+		r.allowed.Workspaces, r.allowed.Secrets, r.allowed.Env, r.allowed.Config, r.allowed.Host,
+		r.allowed.Registered, r.allowed.Resources, r.config, image, runtime,
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot describe what a plugin is made of: %w", err)
+	}
+	sum := sha256.Sum256(doc)
+	return hex.EncodeToString(sum[:]), nil
+}
+
 func newGenerations() *generations {
-	return &generations{recipes: map[plugin.Key]*recipe{}, newest: map[plugin.Key]*unit{}, serving: map[plugin.Key]*unit{}}
+	return &generations{
+		recipes: map[plugin.Key]*recipe{}, newest: map[plugin.Key]*unit{}, serving: map[plugin.Key]*unit{},
+		making: map[plugin.Key]int{}, live: map[string]*unit{},
+	}
+}
+
+// make is begin of a generation that is about to be prepared; done is called
+// when that is over.
+func (g *generations) make(key plugin.Key) (done func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.recipes[key] = nil
+	g.making[key]++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.making[key]--; g.making[key] == 0 {
+			delete(g.making, key)
+		}
+	}
+}
+
+func (g *generations) isMaking(key plugin.Key) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.making[key] > 0
+}
+
+// liveUnits returns the instances of which something may be left.
+func (g *generations) liveUnits() []*unit {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return slices.Collect(maps.Values(g.live))
+}
+
+func (g *generations) isLive(instance string) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.live[instance] != nil
+}
+
+// closed forgets an instance of which nothing is left.
+func (g *generations) closed(u *unit) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.live[u.ID()] == u {
+		delete(g.live, u.ID())
+	}
 }
 
 // begin forgets what the generation before was made of: until made is told,
@@ -60,6 +137,7 @@ func (g *generations) prepared(u *unit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.newest[u.installed.Key] = u
+	g.live[u.ID()] = u
 }
 
 func (g *generations) serve(u *unit) {
@@ -94,10 +172,12 @@ func (d *Daemon) running(key plugin.Key) *unit {
 
 // newest returns the instance of a plugin, also one that does not serve yet;
 // nil if there is none.
-func (d *Daemon) newest(key plugin.Key) *unit {
-	d.generations.mu.RLock()
-	defer d.generations.mu.RUnlock()
-	return d.generations.newest[key]
+func (d *Daemon) newest(key plugin.Key) *unit { return d.generations.newestOf(key) }
+
+func (g *generations) newestOf(key plugin.Key) *unit {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.newest[key]
 }
 
 // stale reports whether an instance of the plugin would be made of something

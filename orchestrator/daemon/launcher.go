@@ -33,27 +33,38 @@ func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint6
 	if err != nil {
 		return nil, err
 	}
-	l.d.generations.begin(key) // before anything is read
-	allowed := l.d.authority.Effective(key)
-	whole, own, err := l.d.catalog.view(key, allowed.Config)
+	defer l.d.generations.make(key)() // before anything is read
+	plan, made, err := l.d.plan(p, generation)
 	if err != nil {
 		return nil, err
 	}
-	l.d.generations.made(key, recipe{allowed, whole})
-	in, err := l.d.factory.Prepare(ctx, instance.Plan{
-		Key: key, Generation: generation, Descriptor: p.Descriptor, Payload: p.Payload,
-		Config: whole, PluginConfig: own,
-		Env: l.d.environment(p.Key, allowed.Env), Host: hostMethods(allowed.Host),
-		Network: l.d.networkOf(key, allowed), Workspaces: workspaces(allowed.Workspaces), WorkspaceDir: defaultWorkspace(allowed.Workspaces),
-		Limits: sandbox.Limits{Memory: allowed.Resources.Memory, CPUs: allowed.Resources.CPUs, PIDs: allowed.Resources.PIDs},
-	})
+	l.d.generations.made(key, made)
+	in, err := l.d.factory.Prepare(ctx, plan)
 	if err != nil {
 		return nil, err
 	}
-	u := &unit{Instance: in, installed: p, allowed: allowed, d: l.d}
+	u := &unit{Instance: in, installed: p, allowed: made.allowed, d: l.d}
 	l.d.generations.prepared(u)
 	l.d.authority.Refresh(key) // sets the network of u
 	return u, nil
+}
+
+// plan says what an instance of a plugin is made of now.
+func (d *Daemon) plan(p plugin.Installed, generation uint64) (instance.Plan, recipe, error) {
+	allowed := d.authority.Effective(p.Key)
+	whole, own, err := d.catalog.view(p.Key, allowed.Config)
+	if err != nil {
+		return instance.Plan{}, recipe{}, err
+	}
+	made := recipe{allowed, whole}
+	digest, err := made.digest(d.image, d.runtime())
+	return instance.Plan{
+		Key: p.Key, Generation: generation, Descriptor: p.Descriptor, Payload: p.Payload, Recipe: digest,
+		Config: whole, PluginConfig: own,
+		Env: d.environment(p.Key, allowed.Env), Host: hostMethods(allowed.Host),
+		Network: d.networkOf(p.Key, allowed), Workspaces: workspaces(allowed.Workspaces), WorkspaceDir: defaultWorkspace(allowed.Workspaces),
+		Limits: sandbox.Limits{Memory: allowed.Resources.Memory, CPUs: allowed.Resources.CPUs, PIDs: allowed.Resources.PIDs},
+	}, made, err
 }
 
 // environment returns the granted variables that the daemon itself has.
@@ -99,6 +110,7 @@ type unit struct {
 	installed plugin.Installed
 	allowed   policy.Effective // when it was prepared
 	events    map[int]string   // of its hooks, by handler; set by Start
+	adopted   bool             // an earlier daemon started it
 	d         *Daemon
 }
 
@@ -106,7 +118,11 @@ type unit struct {
 // counts from then on, as far as it was accepted: it may depend on its
 // configuration. Nothing is started that cannot be recorded.
 func (u *unit) Start(ctx context.Context) error {
-	return u.d.audited(ctx, u.installed.Key, "plugin.start", u.ID(), func() error {
+	action := "plugin.start"
+	if u.adopted {
+		action = "plugin.adopt"
+	}
+	return u.d.audited(ctx, u.installed.Key, action, u.ID(), func() error {
 		if err := u.Instance.Start(ctx); err != nil {
 			return err
 		}
@@ -127,6 +143,9 @@ func (d *Daemon) served(u *unit, surface plugin.Surface) {
 	d.generations.serve(u)
 	d.authority.Refresh(key) // what it registered counts from now on
 	d.startServices(u)
+	if u.adopted && d.stale(key) {
+		go d.renew(key)
+	}
 	go func() {
 		<-u.Done()
 		d.services.Ended(key, u.ID())
@@ -134,10 +153,22 @@ func (d *Daemon) served(u *unit, surface plugin.Surface) {
 	}()
 }
 
+// renew replaces an instance that was taken over and is made of what does not
+// count any more: another configuration, or the image of an older release.
+func (d *Daemon) renew(key plugin.Key) {
+	if _, err := d.remake(context.Background(), key); err != nil {
+		d.logger.Error("cannot replace an instance that was taken over", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+	}
+}
+
 // Close implements supervisor.Instance.
 func (u *unit) Close(ctx context.Context) error {
 	u.d.generations.ended(u)
-	return u.Instance.Close(ctx)
+	err := u.Instance.Close(ctx)
+	if err == nil {
+		u.d.generations.closed(u)
+	}
+	return err
 }
 
 // Exit implements supervisor.Instance.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,10 +24,14 @@ type runner struct {
 	dir  string // of the sockets
 	id   subject.Identity
 
+	lost context.CancelCauseFunc // called with errHungUp when the host is gone
+
 	mu      sync.Mutex
 	answers map[string]chan []byte // by inbox
 	handle  map[string]func(data []byte) any
 }
+
+var errHungUp = errors.New("the host hung up")
 
 // dialRunner connects to the socket in the spec's mounts, as whom its
 // environment says it is.
@@ -75,6 +80,7 @@ func (r *runner) read(in *bufio.Reader) {
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
+			r.lost(errHungUp)
 			return
 		}
 		f := strings.Fields(line)

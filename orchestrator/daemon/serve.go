@@ -19,8 +19,9 @@ const (
 )
 
 // Serve serves the API on the admin socket, on the call socket of every tenant
-// and with TLS if that is asked for, follows the config.json files, lets grants expire, and verifies the
-// payloads now and then, until ctx ends.
+// and with TLS if that is asked for, follows the config.json files, lets grants
+// expire, watches the engine, and verifies the payloads now and then, until ctx
+// ends.
 func (d *Daemon) Serve(ctx context.Context) error {
 	socket := d.opts.Socket
 	if socket == "" {
@@ -41,6 +42,7 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	background.Go(func() { d.verifyNowAndThen(ctx) })
 	background.Go(func() { d.authority.Run(ctx) })
 	background.Go(func() { d.tellStates(ctx) })
+	background.Go(func() { d.watchEngine(ctx) })
 	d.logger.Info("serving", "socket", socket, "home", d.home.Dir(), "version", Version)
 	return httpapi.Serve(ctx, listener, handler, httpapi.Caller{Access: httpapi.AccessAdmin}, d.logger)
 }

@@ -20,11 +20,12 @@ func (b system) Version(context.Context) v1.Version {
 // it answers whatever they do.
 func (b system) Status(ctx context.Context, tenant string) (v1.Status, error) {
 	list, err := pluginAPI(b).List(ctx, tenant)
+	engine := v1.Engine{Name: b.d.info.Name, Version: b.d.info.Version, Runtime: b.d.runtime()}
+	b.d.health.show(&engine)
 	return v1.Status{
 		Version: b.Version(ctx), PID: os.Getpid(), StartedAt: b.d.started,
 		Home: b.d.home.Dir(), HomeID: b.d.store.HomeID(),
-		Engine: v1.Engine{Name: b.d.info.Name, Version: b.d.info.Version, Runtime: b.d.runtime()},
-		Image:  b.d.image, Plugins: list, Pending: b.d.permissionRequests(tenant),
+		Engine: engine, Image: b.d.image, Plugins: list, Pending: b.d.permissionRequests(tenant),
 		Notes: append(b.d.catalog.broken(), b.d.info.Warnings...),
 	}, err
 }

@@ -30,8 +30,14 @@ func (d *Daemon) verify(ctx context.Context, p plugin.Installed) error {
 }
 
 // verifyNowAndThen verifies all payloads, one after the other, every
-// verifyEvery until ctx ends.
+// verifyEvery until ctx ends; those of plugins that were taken over from an
+// earlier daemon, which were not verified at a start of ours, at once.
 func (d *Daemon) verifyNowAndThen(ctx context.Context) {
+	for _, u := range d.generations.liveUnits() {
+		if u.adopted {
+			d.verifyQuietly(ctx, u.installed)
+		}
+	}
 	tick := time.NewTicker(verifyEvery)
 	defer tick.Stop()
 	for {
@@ -46,8 +52,12 @@ func (d *Daemon) verifyNowAndThen(ctx context.Context) {
 
 func (d *Daemon) verifyAll(ctx context.Context) {
 	for _, p := range d.catalog.list("") {
-		if err := d.verify(ctx, p); err != nil && ctx.Err() == nil {
-			d.logger.Error("a payload does not verify", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)
-		}
+		d.verifyQuietly(ctx, p)
+	}
+}
+
+func (d *Daemon) verifyQuietly(ctx context.Context, p plugin.Installed) {
+	if err := d.verify(ctx, p); err != nil && ctx.Err() == nil {
+		d.logger.Error("a payload does not verify", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)
 	}
 }

@@ -57,7 +57,7 @@ type Options struct {
 // error.
 func Run(ctx context.Context, opts Options) []Check {
 	uid := os.Geteuid()
-	checks := []Check{checkUser(uid), checkHome(opts.Home)}
+	checks := []Check{checkUser(uid), checkHome(opts.Home), checkFileSystem(opts.Home), checkConfigs(opts.Home)}
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
 	_, info, err := engine.Open(ctx, engine.Options{
@@ -65,7 +65,7 @@ func Run(ctx context.Context, opts Options) []Check {
 	})
 	checks = append(checks, checkEngine(info, err))
 	checks = append(checks, checkImages()...)
-	checks = append(checks, checkStore(uid), checkState(uid))
+	checks = append(checks, checkStore(uid, canFreeze(uid, opts.Home)), checkState(uid))
 	if err != nil {
 		return checks // the rest depends on the engine
 	}
@@ -167,14 +167,19 @@ func checkSealing(mounts bool, why string, info sandbox.Info) Check {
 }
 
 // checkStore asks who can write to the sealed payloads.
-func checkStore(uid int) Check {
+func checkStore(uid int, freeze bool) Check {
 	const name = "payload files"
-	if uid == 0 {
-		return Check{name, OK, "root's, and immutable where the file system can", ""}
+	switch {
+	case uid != 0:
+		return Check{name, Weaker,
+			"without root they belong to the daemon's user and cannot be made immutable: what runs as that user can change them, which the next start finds and refuses, but a running plugin sees",
+			asRoot}
+	case !freeze:
+		return Check{name, Weaker,
+			"root's, but the file system of the home cannot make files immutable: another program of root's can change them by accident, which the next start finds and refuses",
+			"move the home to a file system with the immutable flag, for example ext4, xfs or btrfs"}
 	}
-	return Check{name, Weaker,
-		"without root they belong to the daemon's user and cannot be made immutable: what runs as that user can change them, which the next start finds and refuses, but a running plugin sees",
-		asRoot}
+	return Check{name, OK, "root's, and immutable", ""}
 }
 
 // checkState asks who can reach what a plugin keeps.

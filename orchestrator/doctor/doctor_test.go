@@ -32,8 +32,9 @@ func TestUser(t *testing.T) {
 	expect(t, checkUser(0), OK, "root")
 	expect(t, checkUser(999), OK, "uid 999")
 	expect(t, checkUser(1000), Weaker, "person", "as good as root", asRoot)
-	expect(t, checkStore(0), OK)
-	expect(t, checkStore(999), Weaker, "immutable")
+	expect(t, checkStore(0, true), OK)
+	expect(t, checkStore(0, false), Weaker, "cannot make files immutable", "ext4")
+	expect(t, checkStore(999, false), Weaker, "immutable")
 	expect(t, checkState(0), OK)
 	expect(t, checkState(1000), Weaker, "0700")
 }
@@ -105,5 +106,33 @@ func TestHome(t *testing.T) {
 		}
 		expect(t, checkHome(dir), Missing, "chown")
 		expect(t, checkHome(filepath.Join(dir, "home")), Missing, "not writable")
+	}
+}
+
+// What would keep a daemon from starting, or a file from being in force, is
+// found beforehand.
+func TestFileSystemAndConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	expect(t, checkFileSystem(filepath.Join(dir, "a", "home")), OK, "sockets")
+	expect(t, checkFileSystem("/proc/home"), Missing, "/proc", "--home")
+	expect(t, checkConfigs(dir), OK)
+	tenant := filepath.Join(dir, "tenants", "acme")
+	if err := os.MkdirAll(tenant, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for text, word := range map[string]string{
+		`{"plugins": {"entries": {"x": {"permissions": {"resources": {"memory": "-1"}}}}}}`: "memory",
+		`{"plugins": {"entries": {"x": {"permissions": {"resources": {"cpus": 0}}}}}}`:      "cpus",
+		`{"plugins": {"entries": {"x": {"permissions": {"resources": {"pids": 1e99}}}}}}`:   "pids",
+		`{"plugins": `: "acme",
+	} {
+		path := filepath.Join(tenant, "config.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, checkConfigs(dir), Weaker, word, path)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("looking made %v, %v", left, err)
 	}
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ocmt/ocmt/orchestrator/config"
+	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/home"
 	"github.com/ocmt/ocmt/orchestrator/install/seal"
 )
 
@@ -62,19 +66,67 @@ func writable(dir string) bool { return unix.Access(dir, unix.W_OK|unix.X_OK) ==
 
 func storeOf(home string) string { return filepath.Join(home, "ocmt", "store") }
 
-// canMount tries whether the daemon can mount images itself, in the home's
-// store or, where there is none yet, in a directory that it removes again.
-func canMount(uid int, home string) (ok bool, why string) {
+// checkFileSystem asks whether the home's file system has what a home needs.
+func checkFileSystem(dir string) Check {
+	const name = "file system"
+	found, err := probed(dir)
+	if err == nil {
+		err = home.CheckFileSystem(found)
+	}
+	if err != nil {
+		f := fault.Of(err)
+		return Check{name, Missing, plain(f), cmp.Or(f.Hint, otherHome)}
+	}
+	return Check{name, OK, "has the modes, locks and sockets that a home needs", ""}
+}
+
+// checkConfigs asks whether the configuration of every tenant can be put into
+// force: limits that are no limits, for example, are found here.
+func checkConfigs(dir string) Check {
+	const name = "configuration"
+	paths, err := filepath.Glob(filepath.Join(dir, "tenants", "*", "config.json"))
+	if err != nil {
+		return Check{name, Missing, err.Error(), otherHome}
+	}
+	for _, path := range append([]string{filepath.Join(dir, "config.json")}, paths...) {
+		if _, err := config.Load(path); err != nil {
+			f := fault.Of(err)
+			return Check{name, Weaker, plain(f) + ": what it says is not in force", cmp.Or(f.Hint, "correct "+path)}
+		}
+	}
+	return Check{name, OK, "every config.json can be read", ""}
+}
+
+// probed returns the directory to try things in for a home that may not be
+// there yet: the store, or the nearest one that is.
+func probed(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	found, _, err := nearest(storeOf(dir))
+	return found, err
+}
+
+// canMount tries whether the daemon can mount images that lie in the home, by
+// a directory that it removes again.
+func canMount(uid int, dir string) (ok bool, why string) {
 	if uid != 0 {
 		return false, "only root can mount"
 	}
-	if _, err := os.Stat(storeOf(home)); err == nil {
-		return seal.CanMount(storeOf(home))
-	}
-	dir, err := os.MkdirTemp("", "ocmt-doctor-")
+	found, err := probed(dir)
 	if err != nil {
 		return false, err.Error()
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // a temporary directory
-	return seal.CanMount(dir)
+	return seal.CanMount(found)
+}
+
+// canFreeze tries whether files in the home can be made immutable.
+func canFreeze(uid int, dir string) bool {
+	found, err := probed(dir)
+	if err != nil || uid != 0 {
+		return false
+	}
+	ok, err := seal.CanFreeze(found)
+	return ok && err == nil
 }

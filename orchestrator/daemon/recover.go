@@ -1,0 +1,145 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ocmt/ocmt/orchestrator/engine"
+	"github.com/ocmt/ocmt/orchestrator/instance"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/supervisor"
+	"github.com/ocmt/ocmt/sandbox"
+)
+
+// discards is how many leftovers are removed at a time.
+const discards = 8
+
+// recover takes over the plugins that an earlier daemon of this home left
+// running, and removes everything else that it left: containers with this
+// home's label, mounts, files and sockets. Installs that were under way were
+// rolled back by the installer.
+func (d *Daemon) recover(ctx context.Context) error {
+	list, err := d.engine.List(ctx, d.ours())
+	if err != nil {
+		return fmt.Errorf("cannot look for containers of an earlier run: %w", err)
+	}
+	records, err := d.factory.Records()
+	if err != nil {
+		return err
+	}
+	left, err := d.factory.Leftovers()
+	if err != nil {
+		return err
+	}
+	// The newest generation first: a plugin has one instance.
+	slices.SortFunc(list, func(a, b sandbox.Container) int {
+		return cmp.Compare(records[b.ID].Generation, records[a.ID].Generation)
+	})
+	for _, c := range list {
+		if d.adopt(ctx, c, records[c.ID]) {
+			left = slices.DeleteFunc(left, func(id string) bool { return id == c.ID })
+		} else {
+			left = append(left, c.ID)
+		}
+	}
+	slices.Sort(left)
+	return d.discard(ctx, slices.Compact(left))
+}
+
+// ours are the labels of this home's containers.
+func (d *Daemon) ours() map[string]string {
+	return map[string]string{sandbox.LabelHome: d.store.HomeID()}
+}
+
+// discard removes what is left of instances that nobody takes over.
+func (d *Daemon) discard(ctx context.Context, ids []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(discards)
+	for _, id := range ids {
+		d.logger.Warn("removing what an earlier run left", "container", id)
+		group.Go(func() error {
+			if err := d.factory.Discard(ctx, id); err != nil {
+				return fmt.Errorf("cannot remove what an earlier run left of %s: %w", id, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// adopt hands a running container to the supervisor and reports whether it
+// took it. One whose plugin was switched off, removed or replaced meanwhile,
+// is in quarantine, or has an instance already, is not taken.
+func (d *Daemon) adopt(ctx context.Context, c sandbox.Container, rec instance.Record) bool {
+	p, err := d.catalog.get(rec.Key.Tenant, rec.Key.ID)
+	switch {
+	case err != nil, rec.Instance != c.ID, rec.Discovery, c.State != sandbox.StateRunning:
+		return false
+	case !d.catalog.enabled(p.Key), rec.Payload != p.Payload.Digest, d.generations.newestOf(p.Key) != nil:
+		return false
+	}
+	if err := d.adoptAs(ctx, p, c, rec); err != nil {
+		d.logger.Warn("cannot take over a running plugin; it is started anew", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "container", c.ID, "error", err)
+		return false
+	}
+	return true
+}
+
+func (d *Daemon) adoptAs(ctx context.Context, p plugin.Installed, c sandbox.Container, rec instance.Record) error {
+	d.generations.begin(p.Key)
+	plan, made, err := d.plan(p, rec.Generation)
+	if err != nil {
+		return err
+	}
+	in, err := d.factory.Adopt(ctx, plan, c)
+	if err != nil {
+		return err
+	}
+	u := &unit{Instance: in, installed: p, allowed: made.allowed, d: d, adopted: true}
+	if rec.Recipe == plan.Recipe { // else it is made of something that does not count any more
+		d.generations.made(p.Key, made)
+	}
+	d.generations.prepared(u)
+	found := supervisor.Found{Instance: u, Generation: rec.Generation, ReadyAt: c.StartedAt}
+	if err := d.supervisor.Adopt(ctx, p.Key, found); err != nil {
+		return errors.Join(err, u.Close(ctx))
+	}
+	return nil
+}
+
+// leavePlugins gives up the plugins that run, for the next daemon.
+func (d *Daemon) leavePlugins(ctx context.Context) error {
+	errs := []error{d.supervisor.Leave(ctx)}
+	for _, u := range d.generations.liveUnits() {
+		errs = append(errs, u.Detach(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// leaveEngine removes this home's containers from the engine that it used
+// before. One that does not answer is left alone: what runs there is not ours
+// to know any more.
+func (d *Daemon) leaveEngine(ctx context.Context, name string) {
+	log := d.logger.With("engine", name)
+	before, _, err := engine.Open(ctx, engine.Options{Name: name, HomeID: d.store.HomeID(), Dir: d.home.Run(), Logger: d.logger})
+	if err != nil {
+		log.Warn("the engine that was used before does not answer: containers that it may still run are not removed", "error", err)
+		return
+	}
+	list, err := before.List(ctx, d.ours())
+	if err != nil {
+		log.Warn("cannot look for containers in the engine that was used before", "error", err)
+		return
+	}
+	for _, c := range list {
+		log.Warn("removing a container of the engine that was used before", "container", c.ID)
+		if err := before.Remove(ctx, c.ID); err != nil {
+			log.Warn("cannot remove a container of the engine that was used before", "container", c.ID, "error", err)
+		}
+	}
+}
