@@ -21,7 +21,7 @@ name will do as well.`,
   ocmt plugins info @openclaw/kitchen-sink`,
 	},
 		a.installCommand(), a.listCommand(), a.infoCommand(), a.enableCommand(), a.disableCommand(),
-		a.uninstallCommand(), a.logsCommand(), a.restartCommand(), a.verifyCommand(),
+		a.uninstallCommand(), a.reinstallCommand(), a.logsCommand(), a.restartCommand(), a.resetCommand(), a.verifyCommand(),
 		a.permissionsCommand(), a.grantCommand(), a.revokeCommand())
 }
 

@@ -47,6 +47,7 @@ func printPlugin(cmd *cobra.Command, p v1.PluginDetail) error {
 		return err
 	}
 	out := cmd.OutOrStdout()
+	printEnd(out, p.Plugin, false)
 	if len(p.ToolList) > 0 {
 		fmt.Fprintln(out, "\nTools:")
 		rows := [][]string{}
@@ -108,6 +109,9 @@ func facts(p v1.PluginDetail) [][]string {
 	if p.ReadySince != nil {
 		state += ", since " + instant(*p.ReadySince)
 	}
+	if p.Adopted {
+		state += ", in a container of an earlier process of the daemon"
+	}
 	source := p.Source + ", " + p.Spec
 	rows := [][]string{
 		{"ID", p.ID},
@@ -122,6 +126,7 @@ func facts(p v1.PluginDetail) [][]string {
 		{"Generation", strconv.FormatUint(p.Generation, 10)},
 		{"Restarts", strconv.Itoa(p.Restarts)},
 		{"Last exit", exitText(p.LastExit)},
+		{"Next attempt", nextText(p.Plugin)},
 		{"Digest", orDash(p.Digest)},
 		{"Payload", fmt.Sprintf("%s, %s in %d files", p.Form, byteSize(p.Size), p.Files)},
 	}
@@ -129,6 +134,18 @@ func facts(p v1.PluginDetail) [][]string {
 		rows = append(rows, []string{"Integrity", p.Integrity})
 	}
 	return rows
+}
+
+// nextText says when a plugin is started again by itself.
+func nextText(p v1.Plugin) string {
+	if p.NextAttempt == nil {
+		return "-"
+	}
+	text := instant(*p.NextAttempt)
+	if p.ShortRuns > 0 {
+		text += ", after " + count(p.ShortRuns, "short run")
+	}
+	return text
 }
 
 // byKind counts registrations and names the first of each kind, in the order

@@ -100,22 +100,33 @@ func (a *app) install(ctx context.Context, spec string, f installFlags) error {
 
 func (a *app) uploadAndInstall(ctx context.Context, c *client.Client, from origin, req v1.InstallRequest, p *progress) (v1.PluginDetail, error) {
 	req.Spec, req.Source, req.Confirmed = from.spec, string(from.source), plugin.NeedsConfirmation(from.source)
-	if from.source != plugin.SourceNPM {
-		pack, err := from.open(ctx, func(skipped string) { p.warn(skipped) })
-		if err != nil {
-			return v1.PluginDetail{}, err
-		}
-		defer pack.Close()
-		upload, err := c.Upload(ctx, a.tenant, &counted{Reader: pack, show: p.show})
-		if err != nil {
-			return v1.PluginDetail{}, err
-		}
-		req.Upload = upload.ID
+	var err error
+	if req.Upload, err = a.upload(ctx, c, from, p); err != nil {
+		return v1.PluginDetail{}, err
 	}
-	return c.Install(ctx, a.tenant, req, p.show, func(ctx context.Context, review v1.Review) (string, error) {
+	return c.Install(ctx, a.tenant, req, p.show, a.reviewer(p))
+}
+
+// upload sends what is installed, and returns its id; npm needs none.
+func (a *app) upload(ctx context.Context, c *client.Client, from origin, p *progress) (string, error) {
+	if from.source == plugin.SourceNPM {
+		return "", nil
+	}
+	pack, err := from.open(ctx, func(skipped string) { p.warn(skipped) })
+	if err != nil {
+		return "", err
+	}
+	defer pack.Close()
+	upload, err := c.Upload(ctx, a.tenant, &counted{Reader: pack, show: p.show})
+	return upload.ID, err
+}
+
+// reviewer asks a person, once the line of the progress is gone.
+func (a *app) reviewer(p *progress) client.Review {
+	return func(ctx context.Context, review v1.Review) (string, error) {
 		p.finish()
 		return a.review(ctx, review), nil
-	})
+	}
 }
 
 // acceptance answers the permission review beforehand; "" is to be asked.

@@ -14,15 +14,18 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/client"
 )
 
-// watchEvery is how often status --watch asks.
-const watchEvery = time.Second
-
 func (a *app) statusCommand() *cobra.Command {
 	var r reads
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the daemon and the state of the plugins",
+		Long: `Show the daemon, its engine, and the state of the plugins; of those that ended
+and do not run, or ended lately, with the last lines that they printed.
+
+With --watch it is shown again whenever something happens, until you interrupt:
+on a terminal in place, elsewhere as a line for each change, with --json as the
+whole status. A daemon that is restarted is waited for.`,
 		Example: `  ocmt status
   ocmt status -A --json
   ocmt status --watch`,
@@ -39,7 +42,7 @@ func (a *app) statusCommand() *cobra.Command {
 			return a.showStatus(cmd, c, r)
 		},
 	}
-	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every second until interrupted")
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it again whenever it changes, until interrupted")
 	r.addJSON(cmd)
 	r.addAll(cmd)
 	return cmd
@@ -56,31 +59,11 @@ func (a *app) showStatus(cmd *cobra.Command, c *client.Client, r reads) error {
 	return printStatus(cmd, status, r.all)
 }
 
-// watchStatus shows the status again and again: on a terminal in place, else,
-// and as JSON, one after the other. An interrupt ends it without an error.
-func (a *app) watchStatus(cmd *cobra.Command, c *client.Client, r reads) error {
-	const home = "\x1b[H\x1b[2J"
-	inPlace := !r.json && a.env.IsTerminal(a.env.Stdout)
-	for tick := time.NewTicker(watchEvery); ; {
-		if inPlace {
-			fmt.Fprint(cmd.OutOrStdout(), home)
-		}
-		err := a.showStatus(cmd, c, r)
-		if cmd.Context().Err() != nil {
-			return nil //nolint:nilerr // interrupted, which is how a watch ends
-		}
-		if err != nil {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-cmd.Context().Done():
-			return nil
-		}
-	}
-}
-
 func printStatus(cmd *cobra.Command, s v1.Status, tenants bool) error {
+	out := cmd.OutOrStdout()
+	if trouble := engineTrouble(s.Engine); trouble != "" {
+		fmt.Fprintf(out, "! %s\n\n", clean(trouble))
+	}
 	head := [][]string{
 		{"daemon", fmt.Sprintf("%s, pid %d, up %s", s.Version.Version, s.PID, time.Since(s.StartedAt).Round(time.Second))},
 		{"home", s.Home},
@@ -93,12 +76,66 @@ func printStatus(cmd *cobra.Command, s v1.Status, tenants bool) error {
 	if err := table(cmd, head); err != nil {
 		return err
 	}
-	fmt.Fprintln(cmd.OutOrStdout())
+	fmt.Fprintln(out)
 	if err := printPlugins(cmd, s.Plugins, tenants); err != nil {
 		return err
 	}
-	printPending(cmd.OutOrStdout(), s.Pending, tenants)
+	for _, p := range s.Plugins {
+		printEnd(out, p, tenants)
+	}
+	printPending(out, s.Pending, tenants)
 	return nil
+}
+
+// engineTrouble says what is wrong with the engine, nothing if it answers.
+func engineTrouble(e v1.Engine) string {
+	if e.State == "" || e.State == v1.EngineOK {
+		return ""
+	}
+	text := "engine: " + e.Name + " does not answer"
+	if !e.Since.IsZero() {
+		text += " since " + instant(e.Since)
+	}
+	if e.Error != "" {
+		text += ": " + e.Error
+	}
+	return text + "; running plugins go on, nothing can be started or stopped"
+}
+
+// printEnd prints what a plugin printed before it ended, and what starts one
+// again that is not started by itself.
+func printEnd(w io.Writer, p v1.Plugin, tenants bool) {
+	name := p.ID
+	if tenants {
+		name = p.Tenant + "/" + p.ID
+	}
+	command := wayOut(p)
+	if p.LastExit != nil && p.LastExit.Output != "" {
+		fmt.Fprintf(w, "\n%s printed before it ended:\n", clean(name))
+		printOutput(w, p.LastExit.Output)
+	} else if command != "" {
+		fmt.Fprintln(w)
+	}
+	if command != "" {
+		fmt.Fprintf(w, "%s is %s; to start it again: %s\n", clean(name), clean(p.State), clean(command))
+	}
+}
+
+// printOutput prints lines that a plugin printed.
+func printOutput(w io.Writer, output string) {
+	for line := range strings.SplitSeq(output, "\n") {
+		fmt.Fprintf(w, "    %s\n", clean(line))
+	}
+}
+
+// wayOut is the command that starts a plugin again which needs a person, if it
+// does.
+func wayOut(p v1.Plugin) string {
+	verb := map[string]string{"crashlooped": "reset", "quarantined": "reinstall"}[p.State]
+	if verb == "" {
+		return ""
+	}
+	return forTenant("ocmt plugins "+verb+" "+p.ID, p.Tenant)
 }
 
 // printPending prints how many requests wait for a person, and the first of
@@ -156,11 +193,7 @@ func printPlugins(cmd *cobra.Command, plugins []v1.Plugin, tenants bool) error {
 	}
 	rows := [][]string{{"ID", "VERSION", "SOURCE", "STATE", "TOOLS", "RESTARTS", "LAST EXIT"}}
 	for _, p := range plugins {
-		state := p.State
-		if p.Reason != "" {
-			state += " (" + shorten(p.Reason, 40) + ")"
-		}
-		rows = append(rows, []string{p.ID, p.Version, p.Source, state, strconv.Itoa(p.Tools), strconv.Itoa(p.Restarts), exitText(p.LastExit)})
+		rows = append(rows, []string{p.ID, p.Version, p.Source, stateText(p), strconv.Itoa(p.Tools), strconv.Itoa(p.Restarts), exitText(p.LastExit)})
 	}
 	if tenants {
 		rows[0] = append([]string{"TENANT"}, rows[0]...)
@@ -169,6 +202,18 @@ func printPlugins(cmd *cobra.Command, plugins []v1.Plugin, tenants bool) error {
 		}
 	}
 	return table(cmd, rows)
+}
+
+// stateText is a plugin's state in short, with when it ends if that is known.
+func stateText(p v1.Plugin) string {
+	text := p.State
+	if p.NextAttempt != nil {
+		text += " until " + p.NextAttempt.UTC().Format("15:04:05")
+	}
+	if p.Reason != "" {
+		text += " (" + shorten(p.Reason, 40) + ")"
+	}
+	return text
 }
 
 func exitText(e *v1.Exit) string {

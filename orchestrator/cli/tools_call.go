@@ -89,12 +89,30 @@ func (a *app) call(ctx context.Context, plugin, tool string, f callFlags) error 
 		result, err = c.Call(ctx, a.tenant, plugin, tool, req)
 	}
 	if err != nil {
-		return err
+		return retryable(err)
 	}
 	for _, change := range result.Changes {
 		fmt.Fprintf(a.env.Stderr, "ocmt: changed by a hook of %s\n", clean(changeText(change)))
 	}
 	return a.printResult(result.Result, f.json)
+}
+
+// retryable says with a call's error that the same call may well succeed soon.
+func retryable(err error) error {
+	f := fault.Of(err)
+	if !f.Retryable || f.Code == "daemon_unreachable" || strings.Contains(f.Hint, "try again") {
+		return err
+	}
+	advice := "try again in a moment"
+	if errors.Is(f.Class(), fault.ErrPlugin) { // it had begun
+		advice += ", if it may be done twice"
+	}
+	if f.Hint != "" {
+		advice += "; " + f.Hint
+	}
+	told := *f
+	told.Hint = advice
+	return &told
 }
 
 func (a *app) printResult(result json.RawMessage, whole bool) error {
