@@ -27,6 +27,13 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	if err != nil {
 		return err
 	}
+	if runtime.gvisor {
+		spec.Limits.PIDs += sandbox.GVisorPIDs
+	}
+	told, err := runtime.info()
+	if err != nil {
+		return err
+	}
 	oci, err := ociSpec(&spec, &e.host)
 	if err != nil {
 		return err
@@ -45,7 +52,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	}
 	defer release()
 	return e.create(ctx, &spec, image, containers.Container{
-		ID: spec.ID, Labels: spec.Labels, Image: imageName(spec.Image), Runtime: runtime, Spec: described,
+		ID: spec.ID, Labels: spec.Labels, Image: imageName(spec.Image), Runtime: told, Spec: described,
 		Snapshotter: snapshotter, SnapshotKey: spec.ID,
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
@@ -205,12 +206,17 @@ func (e *Engine) signal(ctx context.Context, id string, signal unix.Signal, pati
 	return false, err
 }
 
-// kill is no error when there is nothing to signal any more.
+// kill is no error when there is nothing to signal any more, which runtimes
+// tell in many ways.
 func (e *Engine) kill(ctx context.Context, id string, signal unix.Signal) error {
-	ctx, cancel := e.bound(ctx)
+	call, cancel := e.bound(ctx)
 	defer cancel()
-	_, err := e.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(signal)})
-	if err = e.fail(ctx, "send "+unix.SignalName(signal)+" to container "+id, err); errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+	_, err := e.client.TaskService().Kill(call, &tasks.KillRequest{ContainerID: id, Signal: uint32(signal)})
+	if err = e.fail(call, "send "+unix.SignalName(signal)+" to container "+id, err); err == nil || ctx.Err() != nil {
+		return err
+	}
+	t, lookErr := e.task(ctx, id)
+	if lookErr == nil && (t == nil || t.Status == task.Status_STOPPED) {
 		return nil
 	}
 	return err
@@ -241,16 +247,20 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 
 // deleteTask kills what runs and waits for its end; the shim goes, too.
 func (e *Engine) deleteTask(ctx context.Context, id string) error {
-	what := "end container " + id
-	if err := e.kill(ctx, id, unix.SIGKILL); err != nil {
+	t, err := e.task(ctx, id)
+	if err != nil || t == nil {
 		return err
 	}
-	_, err := e.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
-	if err == nil {
+	// What was not started yet is not a process for every runtime: a failure
+	// to kill it does not keep it from being deleted.
+	if err = e.kill(ctx, id, unix.SIGKILL); err == nil {
+		_, err = e.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
+	}
+	if err == nil || t.Status == task.Status_CREATED {
 		_, err = e.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	}
 	if errdefs.IsNotFound(errgrpc.ToNative(err)) {
 		return nil
 	}
-	return e.fail(ctx, what, err)
+	return e.fail(ctx, "end container "+id, err)
 }

@@ -82,13 +82,22 @@ func (e *Engine) look(ctx context.Context, id string) (sandbox.Container, error)
 		return sandbox.Container{}, err
 	}
 	r := e.readRecord(id) // before the task, as in List
+	t, err := e.task(ctx, id)
+	if err != nil {
+		return sandbox.Container{}, err
+	}
+	return e.describe(c, r, t), nil
+}
+
+// task is nil for a container without one.
+func (e *Engine) task(ctx context.Context, id string) (*task.Process, error) {
 	ctx, cancel := e.bound(ctx)
 	defer cancel()
 	answer, err := e.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-	if err != nil && !errdefs.IsNotFound(errgrpc.ToNative(err)) {
-		return sandbox.Container{}, e.fail(ctx, "look at container "+id, err)
+	if errdefs.IsNotFound(errgrpc.ToNative(err)) {
+		return nil, nil
 	}
-	return e.describe(c, r, answer.GetProcess()), nil
+	return answer.GetProcess(), e.fail(ctx, "look at container "+id, err)
 }
 
 // describe puts together what is known of a container. Without a task, t is

@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -78,11 +79,11 @@ func (e *Engine) findRuntime(ctx context.Context, name string) (ociRuntime, erro
 	return found, err
 }
 
-// run returns what a program prints.
+// run returns what a program prints, on either stream.
 func (e *Engine) run(ctx context.Context, program string, args ...string) (string, error) {
 	ctx, cancel := e.bound(ctx)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, program, args...).Output()
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 	if err != nil {
 		return "", e.fail(ctx, "run "+program, err)
 	}
@@ -137,30 +138,32 @@ func (e *Engine) writeProgram(name, text string) (string, error) {
 	return path, nil
 }
 
-// runtimeOf is what containerd is told of a spec's runtime.
-func (e *Engine) runtimeOf(ctx context.Context, spec *sandbox.Spec) (containers.RuntimeInfo, error) {
-	name := spec.Runtime
-	if name == "" {
-		name = defaultRuntime
-	}
+// runtimeOf finds the runtime that a spec asks for.
+func (e *Engine) runtimeOf(ctx context.Context, spec *sandbox.Spec) (ociRuntime, error) {
+	name := cmp.Or(spec.Runtime, defaultRuntime)
 	found, err := e.findRuntime(ctx, name)
 	switch {
 	case ctx.Err() != nil:
-		return containers.RuntimeInfo{}, fmt.Errorf("cannot look for runtime %q: %w", name, ctx.Err())
+		return found, fmt.Errorf("cannot look for runtime %q: %w", name, ctx.Err())
 	case errdefs.IsFailedPrecondition(err):
-		return containers.RuntimeInfo{}, err
+		return found, err
 	case err != nil:
-		return containers.RuntimeInfo{}, fmt.Errorf("cannot use runtime %q: the engine knows %s: %v: %w", //nolint:errorlint // whatever kept it from being found
+		return found, fmt.Errorf("cannot use runtime %q: the engine knows %s: %v: %w", //nolint:errorlint // whatever kept it from being found
 			name, strings.Join(e.knownRuntimes(ctx), ", "), err, errdefs.ErrInvalidArgument)
 	}
 	for _, m := range spec.Mounts {
 		if m.Image && found.gvisor {
-			return containers.RuntimeInfo{}, fmt.Errorf("cannot mount image %s: runtime %s mounts no EROFS image files, so the caller must: %w", m.Source, name, errdefs.ErrFailedPrecondition)
+			return found, fmt.Errorf("cannot mount image %s: runtime %s mounts no EROFS image files, so the caller must: %w", m.Source, name, errdefs.ErrFailedPrecondition)
 		}
 	}
-	how, err := typeurl.MarshalAny(&options.Options{BinaryName: found.program})
+	return found, nil
+}
+
+// info is what containerd is told of the runtime.
+func (r ociRuntime) info() (containers.RuntimeInfo, error) {
+	how, err := typeurl.MarshalAny(&options.Options{BinaryName: r.program})
 	if err != nil {
-		return containers.RuntimeInfo{}, fmt.Errorf("cannot describe runtime %q: %w: %w", name, err, errdefs.ErrInternal)
+		return containers.RuntimeInfo{}, fmt.Errorf("cannot describe runtime %s: %w: %w", r.program, err, errdefs.ErrInternal)
 	}
 	return containers.RuntimeInfo{Name: shim, Options: how}, nil
 }
