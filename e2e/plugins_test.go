@@ -152,10 +152,16 @@ func TestInside(t *testing.T) {
 	}
 	for field, want := range map[string]string{
 		"CapEff": "0000000000000000", "CapBnd": "0000000000000000", "CapPrm": "0000000000000000",
-		"NoNewPrivs": "1", "Seccomp": "2", "Groups": strings.Fields(got.Status["Gid"])[0], // its own alone
+		"NoNewPrivs": "1", "Seccomp": "2",
 	} {
 		if v := strings.TrimSpace(got.Status[field]); v != want {
 			t.Errorf("%s is %q, want %q", field, v, want)
+		}
+	}
+	own := strings.Fields(got.Status["Gid"])[0]
+	for _, group := range strings.Fields(got.Status["Groups"]) {
+		if group != own {
+			t.Errorf("the plugin is in group %s besides its own", group)
 		}
 	}
 	if strings.HasPrefix(got.Status["Uid"], "0\t") {
