@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -28,8 +29,15 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	if err := errors.Join(spec.Validate(), spec.CheckSources()); err != nil {
 		return err
 	}
-	if err := e.checkLimits(ctx, spec.Limits); err != nil {
+	host, err := e.seen(ctx)
+	if err != nil {
 		return err
+	}
+	if err := spec.Limits.CheckHost(host); err != nil {
+		return err
+	}
+	if isGVisor(cmp.Or(spec.Runtime, host.Runtime)) {
+		spec.Limits.PIDs += sandbox.GVisorPIDs
 	}
 	img, err := e.inspectImage(ctx, spec.Image)
 	if err != nil {
@@ -44,6 +52,10 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	}
 	return nil
 }
+
+// isGVisor goes by the name that gVisor's own installer gives its runtime, and
+// those made from it.
+func isGVisor(runtime string) bool { return strings.Contains(runtime, "runsc") }
 
 // create sends the request, and takes back a container whose limits the engine
 // says it ignored.

@@ -65,7 +65,7 @@ type Engine struct {
 
 	mu          sync.Mutex                   // held while images are tried to be mounted
 	imageMounts *bool                        // whether EROFS images can be; nil until tried
-	host        atomic.Pointer[sandbox.Info] // as last seen, for the limits
+	host        atomic.Pointer[sandbox.Info] // as last seen, for limits and runtimes
 	manifests   sync.Map                     // of configuration digests to IDs that were checked
 }
 
@@ -160,19 +160,18 @@ func (e *Engine) systemInfo(ctx context.Context) (system.Info, error) {
 	return host, e.fail(ctx, "ask docker about itself", err)
 }
 
-// checkLimits refuses limits beyond the host, which the engine accepts.
-func (e *Engine) checkLimits(ctx context.Context, limits sandbox.Limits) error {
-	seen := e.host.Load()
-	if seen == nil {
-		host, err := e.systemInfo(ctx)
-		if err != nil {
-			return err
-		}
-		info := describe(host)
-		seen = &info
-		e.host.Store(seen)
+// seen describes the engine's host as it was when it was first asked.
+func (e *Engine) seen(ctx context.Context) (sandbox.Info, error) {
+	if seen := e.host.Load(); seen != nil {
+		return *seen, nil
 	}
-	return limits.CheckHost(*seen)
+	host, err := e.systemInfo(ctx)
+	if err != nil {
+		return sandbox.Info{}, err
+	}
+	info := describe(host)
+	e.host.Store(&info)
+	return info, nil
 }
 
 // describe translates what needs no further question.

@@ -36,6 +36,35 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// gVisor is the name that its runtime is given.
+const gVisor = "runsc"
+
+// withGVisor returns an engine that has gVisor's runtime, or skips the test.
+func withGVisor(t *testing.T) *Engine {
+	t.Helper()
+	e := engine(t)
+	info, err := e.systemInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, known := info.Runtimes[gVisor]; !known {
+		if strings.Contains(os.Getenv("E2E_REQUIRE"), gVisor) {
+			t.Fatalf("E2E_REQUIRE asks for %s, and docker does not know that runtime", gVisor)
+		}
+		t.Skipf("docker does not know the runtime %s", gVisor)
+	}
+	return e
+}
+
+func TestConformanceRunsc(t *testing.T) {
+	e := withGVisor(t)
+	probe := sandboxtest.ProbeImage(t)
+	t.Cleanup(func() { removeImage(t, e, probe.Digest) })
+	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Harness {
+		return sandboxtest.Harness{Engine: e, Image: probe, Kernel: true, Runtime: gVisor}
+	})
+}
+
 // TestConformanceWithAnyUmask runs the rows about files in a process that makes
 // files for nobody else.
 func TestConformanceWithAnyUmask(t *testing.T) {
