@@ -141,9 +141,9 @@ func (s *suite) newEngine(t *testing.T, name string) engine {
 	var e engine
 	switch dir := filepath.Join(s.dir, name); name {
 	case "docker":
-		e = &dockerd{dir: dir, liveRestore: true}
+		e = newDockerd(dir)
 	case "containerd":
-		e = &containerd{dir: dir}
+		e = newContainerd(dir)
 	default:
 		t.Fatalf("E2E_ENGINE is %q, not docker or containerd", name)
 	}
@@ -217,7 +217,7 @@ func (s *suite) faults(t *testing.T, e engine) {
 	}
 	s.crashLoop(t, r)
 	s.clock(t, r)
-	if e.name() == wantedEngine() {
+	if e.title() == wantedEngine() {
 		s.killAgain(t, r, 6, 20*time.Second, 2*time.Minute)
 	}
 }

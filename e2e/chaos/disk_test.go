@@ -97,7 +97,7 @@ func (s *suite) disk(t *testing.T, e engine) {
 	v, err := s.newVolume(t, 256)
 	if err != nil {
 		for _, name := range []string{fullDisk, slowDisk, readOnlyDisk} {
-			s.report.omit(name, e.name(), "no file system of the suite's own: "+err.Error())
+			s.report.omit(name, e.title(), "no file system of the suite's own: "+err.Error())
 		}
 		t.Skip(err)
 	}
@@ -205,9 +205,7 @@ func (s *suite) slow(t *testing.T, r *rig, v *volume) {
 			others = append(others, other)
 		}
 	}
-	if o := p.worst(begun, others...); o.failed+o.slow > 0 {
-		broken = append(broken, fmt.Sprintf("%d of %d calls failed while the disk was slow, the first: %v", o.failed+o.slow, o.calls, o.firstErr))
-	}
+	broken = append(broken, p.worst(begun, others...).interrupted()...)
 	s.afterDisk(t, r, slowDisk, id, 1, time.Now(), broken)
 }
 
@@ -218,7 +216,7 @@ func (s *suite) readOnly(t *testing.T, r *rig, v *volume) {
 	ctx, cancel := context.WithTimeout(s.ctx, 3*time.Minute)
 	defer cancel()
 	if _, err := output(ctx, "mount", "-o", "remount,abort", v.at); err != nil {
-		s.report.omit(readOnlyDisk, r.engine.name(), err.Error())
+		s.report.omit(readOnlyDisk, r.engine.title(), err.Error())
 		return
 	}
 	broken := r.refusedOrAnswered(ctx, 5*time.Second)

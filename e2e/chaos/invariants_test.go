@@ -126,17 +126,33 @@ func (r *rig) unowned(ctx context.Context, plugins map[string]v1.Plugin) []strin
 	return left
 }
 
-// unownedContainers asks the engine.
+// unownedContainers asks the engine: there is one container for each plugin
+// that has an instance, and no other.
 func (r *rig) unownedContainers(ctx context.Context, plugins map[string]v1.Plugin) []string {
-	containers, err := r.engine.containers(ctx, r.homeID)
+	all, err := r.engine.Containers(ctx, map[string]string{"ocmt.home": r.homeID}, false)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	var left []string
-	count := map[string]int{}
-	for _, c := range containers {
-		if count[c.plugin]++; count[c.plugin] > 1 || plugins[c.plugin].Instance == "" {
-			left = append(left, fmt.Sprintf("container %.20s of %q", c.id, c.plugin))
+	owned := map[string]bool{}
+	for id, p := range plugins {
+		if p.Instance == "" {
+			continue
+		}
+		list, err := r.engine.Containers(ctx, map[string]string{"ocmt.home": r.homeID, "ocmt.plugin": id}, false)
+		if err != nil {
+			return []string{err.Error()}
+		}
+		if len(list) != 1 {
+			left = append(left, fmt.Sprintf("%d containers of %s", len(list), id))
+		}
+		for _, c := range list {
+			owned[c] = true
+		}
+	}
+	for _, c := range all {
+		if !owned[c] {
+			left = append(left, "container "+c)
 		}
 	}
 	return left

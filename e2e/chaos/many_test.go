@@ -63,7 +63,7 @@ func (s *suite) killDaemon(t *testing.T, r *rig) {
 		broken = append(broken, fmt.Sprintf("%d plugins were restarted, %v", restarted, err))
 	}
 	s.report.Daemon = append(s.report.Daemon, daemon{
-		Engine: r.engine.name(), Plugins: len(r.plugins), AllAnswer: o.recovered.Milliseconds(), Restarted: restarted, Failed: o.failed + o.slow,
+		Engine: r.engine.title(), Plugins: len(r.plugins), AllAnswer: o.recovered.Milliseconds(), Restarted: restarted, Failed: o.failed + o.slow,
 	})
 	t.Logf("orchestrator killed: all %d plugins answer after %s, %d restarted", len(r.plugins), o.recovered, restarted)
 	s.expect(t, r, "SIGKILL of the orchestrator with 20 plugins", broken)
@@ -95,7 +95,7 @@ func (s *suite) startTogether(t *testing.T, r *rig) {
 		broken = append(broken, fmt.Sprintf("%d starts failed", failures))
 	}
 	s.report.Many = append(s.report.Many, many{
-		Engine: r.engine.name(), Plugins: len(r.plugins), AllReady: o.recovered.Milliseconds(),
+		Engine: r.engine.title(), Plugins: len(r.plugins), AllReady: o.recovered.Milliseconds(),
 		Failures: failures, MemoryKB: usageOf(r.daemon.pid()).memory,
 	})
 	t.Logf("%d plugins started together: all answer after %s, %d starts failed", len(r.plugins), o.recovered, failures)

@@ -2,9 +2,12 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/containerd/errdefs"
 )
 
 // patience is how long a caller waits; a call that takes longer is as bad as
@@ -96,7 +99,7 @@ func (p *probe) steady(id string, since time.Time) bool {
 
 // outcome is what a caller noticed.
 type outcome struct {
-	calls, failed, slow int
+	calls, failed, slow int           // slow ones were not answered within patience
 	recovered           time.Duration // from the fault to the first answer after the last bad call
 	down                time.Duration // in sum, from each bad call to the next good one
 	longest             time.Duration // that a good call took
@@ -114,14 +117,14 @@ func (p *probe) outcome(id string, since time.Time) outcome {
 			continue
 		}
 		o.calls++
+		if s.err != nil && o.firstErr == nil {
+			o.firstErr = s.err
+		}
 		switch {
+		case s.took > patience || errdefs.IsDeadlineExceeded(s.err):
+			o.slow++
 		case s.err != nil:
 			o.failed++
-			if o.firstErr == nil {
-				o.firstErr = s.err
-			}
-		case s.took > patience:
-			o.slow++
 		default:
 			o.longest = max(o.longest, s.took)
 		}
@@ -164,4 +167,15 @@ func (p *probe) worst(since time.Time, plugins ...string) outcome {
 		}
 	}
 	return sum
+}
+
+// interrupted says what callers of plugins that go on should not have noticed.
+// On a host that has much else to do a call may be slow; none may fail.
+func (o outcome) interrupted() []string {
+	const starved = 2 * time.Second
+	if o.failed == 0 && o.down < starved {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d of %d calls to plugins that went on failed, %d were slow, down %s, the first: %v",
+		o.failed, o.calls, o.slow, o.down, o.firstErr)}
 }

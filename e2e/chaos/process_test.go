@@ -231,18 +231,21 @@ func newGuard(c *census) *guard {
 }
 
 func (g *guard) look() {
-	inits := map[string][]string{}
+	inits := map[string]map[string]int{} // by plugin and instance
 	for _, m := range g.census.members() {
 		// A process that was just killed is looked at once more, alone.
 		if m.init && m.plugin != "" && alive(m.pid) {
-			inits[m.plugin] = append(inits[m.plugin], m.instance)
+			if inits[m.plugin] == nil {
+				inits[m.plugin] = map[string]int{}
+			}
+			inits[m.plugin][m.instance] = m.pid
 		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for plugin, instances := range inits {
 		if len(instances) > 1 {
-			g.twice = append(g.twice, fmt.Sprintf("%s runs as %s", plugin, strings.Join(instances, " and ")))
+			g.twice = append(g.twice, fmt.Sprintf("%s runs as %v", plugin, instances))
 		}
 	}
 }

@@ -127,10 +127,10 @@ func newReport(seed uint64, form string) *report {
 func (rep *report) add(e engine, version string, name string, run tally) {
 	rep.mu.Lock()
 	defer rep.mu.Unlock()
-	i := slices.IndexFunc(rep.Faults, func(t *tally) bool { return t.Fault == name && t.Engine == e.name() })
+	i := slices.IndexFunc(rep.Faults, func(t *tally) bool { return t.Fault == name && t.Engine == e.title() })
 	if i < 0 {
 		i = len(rep.Faults)
-		rep.Faults = append(rep.Faults, &tally{Fault: name, Engine: e.name(), Version: version, InFlight: run.InFlight})
+		rep.Faults = append(rep.Faults, &tally{Fault: name, Engine: e.title(), Version: version, InFlight: run.InFlight})
 	}
 	t := rep.Faults[i]
 	t.Runs++
@@ -147,7 +147,7 @@ func (rep *report) add(e engine, version string, name string, run tally) {
 	}
 	t.Broken = append(t.Broken, run.Broken...)
 	for _, b := range run.Broken {
-		rep.Broken = append(rep.Broken, name+" on "+e.name()+": "+b)
+		rep.Broken = append(rep.Broken, name+" on "+e.title()+": "+b)
 	}
 }
 

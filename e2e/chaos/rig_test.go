@@ -115,7 +115,7 @@ func (r *rig) serve(context.Context) error {
 	if err != nil {
 		return err
 	}
-	args := append([]string{"serve", "--home", r.home}, r.engine.flags()...)
+	args := []string{"serve", "--home", r.home, "--engine", r.engine.Name()}
 	p, err := spawn(filepath.Join(r.suite.dir, filepath.Base(r.home)+".log"), r.engine.env(), bin, args...)
 	if err == nil {
 		r.daemon = p
@@ -248,16 +248,14 @@ func (r *rig) list(ctx context.Context) (map[string]v1.Plugin, error) {
 
 // containerOf returns the container of a plugin that runs, by the engine.
 func (r *rig) containerOf(ctx context.Context, id string) (string, error) {
-	list, err := r.engine.containers(ctx, r.homeID)
+	list, err := r.engine.Containers(ctx, map[string]string{"ocmt.home": r.homeID, "ocmt.plugin": id}, true)
 	if err != nil {
 		return "", err
 	}
-	for _, c := range list {
-		if c.plugin == id && c.running {
-			return c.id, nil
-		}
+	if len(list) != 1 {
+		return "", fmt.Errorf("the engine runs %d containers of %s", len(list), id)
 	}
-	return "", fmt.Errorf("the engine runs no container of %s", id)
+	return list[0], nil
 }
 
 // tearDown stops the daemon in order, after which nothing may be left.

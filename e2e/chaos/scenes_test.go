@@ -41,7 +41,7 @@ func (s *suite) killAgain(t *testing.T, r *rig, n int, every, window time.Durati
 	p.stop()
 	o := p.outcome(id, begun)
 	s.report.Kills = append(s.report.Kills, kills{
-		Engine: r.engine.name(), Kills: n, EveryMS: every.Milliseconds(), Window: window.Milliseconds(),
+		Engine: r.engine.title(), Kills: n, EveryMS: every.Milliseconds(), Window: window.Milliseconds(),
 		Down: o.down.Milliseconds(), Calls: o.calls, Failed: o.failed, Slow: o.slow, Longest: o.longest.Milliseconds(),
 	})
 	t.Logf("%d kills of one plugin in %s: down %s, %d of %d calls failed, %d waited more than 1 s, the longest of the others %s (%v)",
@@ -53,8 +53,8 @@ func (s *suite) killAgain(t *testing.T, r *rig, n int, every, window time.Durati
 func (s *suite) expect(t *testing.T, r *rig, name string, broken []string) {
 	t.Helper()
 	for _, v := range append(broken, r.violations(s.ctx)...) {
-		t.Errorf("%s on %s: %s", name, r.engine.name(), v)
-		s.report.Broken = append(s.report.Broken, name+" on "+r.engine.name()+": "+v)
+		t.Errorf("%s on %s: %s", name, r.engine.title(), v)
+		s.report.Broken = append(s.report.Broken, name+" on "+r.engine.title()+": "+v)
 	}
 }
 
@@ -104,11 +104,9 @@ func (s *suite) hang(t *testing.T, r *rig) {
 	after := time.Since(back)
 	p.stop()
 	o := p.worst(begun, others...)
-	if o.failed+o.slow > 0 {
-		broken = append(broken, fmt.Sprintf("%d calls failed to plugins that went on, the first: %v", o.failed+o.slow, o.firstErr))
-	}
+	broken = append(broken, o.interrupted()...)
 	s.report.Hang = append(s.report.Hang, hang{
-		Engine: r.engine.name(), HungMS: long.Milliseconds(), Status: slowest.Milliseconds(),
+		Engine: r.engine.title(), HungMS: long.Milliseconds(), Status: slowest.Milliseconds(),
 		Calls: o.calls, Failed: o.failed + o.slow, After: after.Milliseconds(),
 	})
 	t.Logf("engine hung: status within %s, %d of %d calls failed, the plugin that ended meanwhile answered %s after", slowest, o.failed, o.calls, after)
@@ -130,7 +128,7 @@ func (r *rig) watchStatus(ctx context.Context, end time.Time) (slowest time.Dura
 		at := time.Now()
 		text, err := r.ocmt(ctx, "status")
 		slowest = max(slowest, time.Since(at))
-		said = said || err == nil && strings.Contains(text, "engine does not answer")
+		said = said || err == nil && strings.Contains(text, "not answer")
 		until(ctx, at.Add(500*time.Millisecond))
 	}
 	return slowest, said
@@ -187,14 +185,12 @@ func (s *suite) crashLoop(t *testing.T, r *rig) {
 	}
 	list, err := r.list(ctx)
 	broken = append(broken, says(err)...)
-	if o.failed+o.slow > 0 {
-		broken = append(broken, fmt.Sprintf("%d calls of the neighbours failed, the first: %v", o.failed+o.slow, o.firstErr))
-	}
+	broken = append(broken, o.interrupted()...)
 	if cpu > 50 {
 		broken = append(broken, fmt.Sprintf("the daemon used %d %% of a core", cpu))
 	}
 	s.report.CrashLoop = append(s.report.CrashLoop, loop{
-		Engine: r.engine.name(), Exits: list[id].Restarts + 1, OpenedMS: opened.Milliseconds(), CPUPercent: cpu,
+		Engine: r.engine.title(), Exits: list[id].Restarts + 1, OpenedMS: opened.Milliseconds(), CPUPercent: cpu,
 		Neighbours: o.calls, Failed: o.failed + o.slow,
 	})
 	t.Logf("crash loop: given up after %s and %d exits, daemon %d %% of a core, %d of %d calls of neighbours failed",
