@@ -3,14 +3,14 @@ package e2e
 import (
 	"bufio"
 	"os/exec"
-	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/ocmt/ocmt/e2e/harness"
 )
 
-// TestStatusWatch reads the status twice from one command and interrupts it.
+// TestStatusWatch reads the status and what changes from one command, and
+// interrupts it.
 func TestStatusWatch(t *testing.T) {
 	d := start(t)
 	bin, err := harness.Binary()
@@ -25,15 +25,12 @@ func TestStatusWatch(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	shown := 0
-	for lines := bufio.NewScanner(out); shown < 2 && lines.Scan(); {
-		if strings.HasPrefix(lines.Text(), "daemon ") {
-			shown++
-		}
-	}
-	if shown < 2 {
-		t.Errorf("the status was shown %d times", shown)
-	}
+	lines := bufio.NewScanner(out)
+	reads(t, lines, "no plugins are installed")
+	install(t, d, "seed-esm")
+	reads(t, lines, "plugin seed-esm  running")
+	run(t, d, 0, nil, "plugins", "uninstall", "seed-esm")
+	reads(t, lines, "plugin seed-esm  gone")
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

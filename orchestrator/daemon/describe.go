@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +53,10 @@ func (d *Daemon) describeFully(p plugin.Installed) v1.Plugin {
 // of the instance before.
 const recentExit = 10 * time.Minute
 
+// lastWordsFrom is how many lines are read for the few that are shown: a
+// program's end is often told by a long stack.
+const lastWordsFrom = 100
+
 // lastWords returns the last lines of an instance that ended at a time; nothing
 // while they are not kept yet, or if it never ran.
 func (d *Daemon) lastWords(key plugin.Key, ended time.Time) string {
@@ -59,13 +64,22 @@ func (d *Daemon) lastWords(key plugin.Key, ended time.Time) string {
 	if err != nil || info.ModTime().Before(ended) { // those of an earlier one
 		return ""
 	}
-	lines, err := d.factory.PreviousLines(key, sandbox.LogOptions{Tail: v1.MaxOutputLines})
+	lines, err := d.factory.PreviousLines(key, sandbox.LogOptions{Tail: lastWordsFrom})
 	if err != nil {
 		d.logger.Warn("cannot read what a plugin printed before it ended", "tenant", key.Tenant, "plugin", key.ID, "error", err)
 		return ""
 	}
-	return tail(lines, v1.MaxOutputBytes)
+	told := slices.DeleteFunc(slices.Clone(lines), func(l sandbox.LogLine) bool { return saysNothing.MatchString(l.Line) })
+	if len(told) == 0 {
+		told = lines
+	}
+	return tail(told[max(0, len(told)-v1.MaxOutputLines):], v1.MaxOutputBytes)
 }
+
+// saysNothing matches what comes after the words that say why a program ended:
+// empty lines, frames of the stack, Node's version, and the exit code, which is
+// shown anyway.
+var saysNothing = regexp.MustCompile(`^\s*$|^\s+at |^Node\.js v|^ocmt-init: `)
 
 // tail joins the last lines that fit into so many bytes; a last line that alone
 // does not is cut.

@@ -209,7 +209,7 @@ func TestLastWords(t *testing.T) {
 		return err == nil && now.Restarts == 1 && now.State == supervisor.StateRunning
 	})
 	var kept []byte
-	for _, text := range []string{"one", "two", "three", "four", "five", "si\x1bx"} {
+	for _, text := range []string{"one", "two", "three", "", "four", "five", "si\x1bx", "    at f (x.js:1)", "", "Node.js v24.0.0", "ocmt-init: node ended: exit code 1"} {
 		line, err := json.Marshal(sandbox.LogLine{Time: time.Now(), Stream: sandbox.Stderr, Line: text})
 		if err != nil {
 			t.Fatal(err)
@@ -221,6 +221,12 @@ func TestLastWords(t *testing.T) {
 	}
 	if got, want := output(), "two\nthree\nfour\nfive\nsi\x1bx"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	if err := os.WriteFile(s.home.PreviousLog(key), []byte("\n    at f (x.js:1)\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := output(), "\n    at f (x.js:1)"; got != want {
+		t.Errorf("where no line says more: got %q, want %q", got, want)
 	}
 	old := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(s.home.PreviousLog(key), old, old); err != nil {

@@ -96,7 +96,7 @@ type Exit struct {
 	Class  string    `json:"class" doc:"clean: exit code 0 that nobody asked for; error: another exit code; oom: its memory limit; start_failure: it never became ready; probe_failure: it stopped answering; tamper: its payload was altered; stopped: it was asked to end" example:"error"`
 	Code   int       `json:"code" doc:"exit code, 128+n for signal n, -1 if there is none"`
 	Detail string    `json:"detail,omitempty"`
-	Output string    `json:"output,omitempty" doc:"the last lines that it printed, at most 5 and 2048 bytes, of an end that nobody asked for: of a plugin that does not run, or ended in the last 10 minutes; not in events"`
+	Output string    `json:"output,omitempty" doc:"the last lines that it printed, without empty ones and frames of the stack, at most 5 and 2048 bytes, of an end that nobody asked for: of a plugin that does not run, or ended in the last 10 minutes; not in events"`
 }
 
 // Bounds of Exit.Output.

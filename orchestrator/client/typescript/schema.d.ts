@@ -871,7 +871,7 @@ export interface components {
              */
             code: number;
             detail?: string;
-            /** @description the last lines that it printed, at most 5 and 2048 bytes, of an end that nobody asked for: of a plugin that does not run, or ended in the last 10 minutes; not in events */
+            /** @description the last lines that it printed, without empty ones and frames of the stack, at most 5 and 2048 bytes, of an end that nobody asked for: of a plugin that does not run, or ended in the last 10 minutes; not in events */
             output?: string;
         };
         GrantRequest: {
