@@ -43,6 +43,7 @@ var commands = map[string]func(args []string) int{
 	"abort":    abort,
 	"eat":      func(args []string) int { return eat(number(args[0])) },
 	"listen":   func(args []string) int { return attempt(listen(args[0])) },
+	"connect":  func(args []string) int { return attempt(connect(args[0])) },
 	"syscalls": func([]string) int { return answer(syscalls()) },
 }
 
@@ -121,6 +122,8 @@ func describe([]string) int {
 func inside(files []string) int {
 	r := report.Kernel{PID: os.Getpid(), Status: map[string]string{}, Files: map[string]string{}}
 	r.Groups, _ = os.Getgroups()
+	set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	r.NoNewPrivs = err == nil && set == 1
 	for _, line := range lines("/proc/self/status") {
 		key, value, _ := strings.Cut(line, ":")
 		r.Status[key] = strings.TrimSpace(value)
@@ -280,6 +283,22 @@ func listen(address string) report.Attempt {
 		return report.Attempt{Error: errName(err)}
 	}
 	defer c.Close()
+	text, err := io.ReadAll(c)
+	return report.Attempt{Error: errName(err), Text: string(text)}
+}
+
+// connect says hello on a unix socket and reads what comes back.
+func connect(path string) report.Attempt {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return report.Attempt{Error: errName(err)}
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "hello\n"); err != nil {
+		return report.Attempt{Error: errName(err)}
+	}
 	text, err := io.ReadAll(c)
 	return report.Attempt{Error: errName(err), Text: string(text)}
 }

@@ -17,6 +17,7 @@ type Process struct {
 type Kernel struct {
 	PID        int               `json:"pid"`
 	Groups     []int             `json:"groups"`
+	NoNewPrivs bool              `json:"noNewPrivs"`
 	Status     map[string]string `json:"status"` // of /proc/self/status
 	Interfaces []string          `json:"interfaces"`
 	Core       [2]uint64         `json:"core"` // soft and hard limit
