@@ -136,7 +136,9 @@ func TestStatusWatchReconnects(t *testing.T) {
 		t.Fatal(err)
 	}
 	reads(t, bufio.NewScanner(shown), "no plugins are installed")
-	stop(t, d)
+	if err := d.Stop(); err != nil {
+		t.Error(err)
+	}
 	lines := bufio.NewScanner(said)
 	reads(t, lines, "the daemon does not answer; waiting for it")
 	d = serve(t, home)
