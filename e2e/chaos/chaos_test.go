@@ -147,16 +147,10 @@ func (s *suite) newEngine(t *testing.T, name string) engine {
 	default:
 		t.Fatalf("E2E_ENGINE is %q, not docker or containerd", name)
 	}
+	t.Cleanup(e.end)
 	if err := e.start(s.ctx); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = e.resume()
-		if err := e.stop(); err != nil {
-			t.Log(err)
-			_ = e.kill()
-		}
-	})
 	return e
 }
 

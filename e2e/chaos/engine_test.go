@@ -26,6 +26,7 @@ type engine interface {
 	stop() error   // in order
 	pause() error  // SIGSTOP
 	resume() error // SIGCONT
+	end()          // for good, whatever state it is in
 	version(ctx context.Context) string
 }
 
@@ -40,6 +41,16 @@ func (o *own) kill() error   { return o.p.end(syscall.SIGKILL, 10*time.Second) }
 func (o *own) stop() error   { return o.p.end(syscall.SIGTERM, time.Minute) }
 func (o *own) pause() error  { return o.p.cmd.Process.Signal(syscall.SIGSTOP) }
 func (o *own) resume() error { return o.p.cmd.Process.Signal(syscall.SIGCONT) }
+
+func (o *own) end() {
+	if o.p == nil {
+		return
+	}
+	_ = o.resume()
+	if o.stop() != nil {
+		_ = o.kill()
+	}
+}
 
 // run starts the engine's program and waits until it answers.
 func (o *own) run(ctx context.Context, name string, args ...string) error {
@@ -65,15 +76,19 @@ func (o *own) run(ctx context.Context, name string, args ...string) error {
 	}
 }
 
-// dockerd is a private Docker engine: no network, nothing of the host's but
-// the kernel.
+// dockerd is a private Docker engine on a private containerd: no network,
+// nothing of the host's but the kernel.
 type dockerd struct {
 	own
+	below       *containerd
 	liveRestore bool // containers go on while it is away
 }
 
 func newDockerd(dir string) *dockerd {
-	return &dockerd{own: own{Engine: harness.Docker("unix://" + filepath.Join(dir, "docker.sock")), dir: dir}, liveRestore: true}
+	return &dockerd{
+		own:   own{Engine: harness.Docker("unix://" + filepath.Join(dir, "docker.sock")), dir: dir},
+		below: newContainerd(dir + "-below"), liveRestore: true,
+	}
 }
 
 func (d *dockerd) title() string {
@@ -91,8 +106,13 @@ func (d *dockerd) start(ctx context.Context) error {
 	if err := errors.Join(os.MkdirAll(d.dir, 0o711), os.WriteFile(config, []byte("{}"), 0o600)); err != nil {
 		return err
 	}
+	if d.below.p == nil || !d.below.p.running() {
+		if err := d.below.start(ctx); err != nil {
+			return err
+		}
+	}
 	args := []string{
-		"--config-file", config, "--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"),
+		"--config-file", config, "--containerd", d.below.socket(), "--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"),
 		"--pidfile", filepath.Join(d.dir, "pid"), "--host", d.host(),
 		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
 	}
@@ -103,18 +123,8 @@ func (d *dockerd) start(ctx context.Context) error {
 	return d.run(ctx, "dockerd", args...)
 }
 
-// killContainerd kills the containerd that dockerd runs for itself.
-func (d *dockerd) killContainerd() error {
-	text, err := os.ReadFile(filepath.Join(d.dir, "exec", "containerd", "containerd.pid"))
-	if err != nil {
-		return err
-	}
-	var pid int
-	if _, err := fmt.Sscan(string(text), &pid); err != nil {
-		return err
-	}
-	return syscall.Kill(pid, syscall.SIGKILL)
-}
+// end ends dockerd and its containerd, however they are.
+func (d *dockerd) end() { d.own.end(); d.below.end() }
 
 func (d *dockerd) version(ctx context.Context) string {
 	v, _ := output(ctx, "docker", "--host", d.host(), "version", "--format", "{{.Server.Version}}")

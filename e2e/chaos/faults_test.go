@@ -103,8 +103,8 @@ func engineFaults(e engine) []breakage {
 		}},
 	}
 	if isDocker && d.liveRestore {
-		list = append(list, breakage{name: "SIGKILL of dockerd's containerd", hits: nobody, within: 90 * time.Second, engine: true, do: func(_ context.Context, r *rig, _ string) error {
-			return d.killContainerd()
+		list = append(list, breakage{name: "SIGKILL of dockerd's containerd", hits: nobody, within: 90 * time.Second, engine: true, do: func(ctx context.Context, _ *rig, _ string) error {
+			return errors.Join(d.below.kill(), d.below.start(ctx))
 		}})
 	}
 	return list
