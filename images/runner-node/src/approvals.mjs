@@ -57,6 +57,11 @@ export class Approvals {
     }
   }
 
+  /** cancelAll is the end of all approvals: whoever was asked is gone. */
+  cancelAll() {
+    for (const id of [...this.#waiting.keys()]) this.resolved({ id, decision: "cancelled" });
+  }
+
   /** Forgets what is old, and the oldest, so that there is room. */
   #forget(room = 1) {
     const oldest = this.#clock() - MAX_AGE;

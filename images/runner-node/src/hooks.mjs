@@ -9,18 +9,15 @@ import { answer, answerError } from "./reply.mjs";
 export class Hooks {
   /** @type {import("./loader.mjs").Plugin | null} the plugin, once it is loaded and may be called */
   plugin = null;
-  #bus;
   #calls;
   #approvals;
 
   /**
    * @param {object} options
-   * @param {import("./nats.mjs").Client} options.bus
    * @param {import("./calls.mjs").Calls} options.calls
    * @param {(message: string) => void} options.warn
    */
-  constructor({ bus, calls, warn }) {
-    this.#bus = bus;
+  constructor({ calls, warn }) {
     this.#calls = calls;
     this.#approvals = new Approvals(warn);
   }
@@ -29,14 +26,14 @@ export class Hooks {
    * call gives an event to one handler and answers. A handler that is late
    * goes on, and what comes of it is dropped.
    * @param {import("./hookforms.mjs").HookCall} call
-   * @param {string} reply
+   * @param {import("./nats.mjs").Reply} reply
    */
   call(call, reply) {
     const head = { type: "hook.result", id: call.id };
-    const fail = (error) => answerError(this.#bus, reply, head, error);
+    const fail = (error) => answerError(reply, head, error);
     const hook = this.plugin?.registry.hook(call.handler);
     if (!hook) return fail(new RunnerError("unknown_handler", `registration ${call.handler} is no hook that can be called`));
-    if (!hook.takes(call.payload)) return answer(this.#bus, reply, head, () => ({ result: "null" }));
+    if (!hook.takes(call.payload)) return answer(reply, head, () => ({ result: "null" }));
     const late = () => new RunnerError("timed_out", `the handler of ${call.event} did not return within ${call.timeoutMs} ms`);
     const run = this.#calls.begin(call.id, call.timeoutMs, fail, late);
     let invocation;
@@ -46,11 +43,11 @@ export class Hooks {
       return this.#calls.finish(run, () => fail(error)); // nested too deep to be copied
     }
     const returned = (value) => this.#calls.finish(run, () => {
-      if (answer(this.#bus, reply, head, () => invocation.outcome(value))) this.#approvals.remember(call.id, value);
+      if (answer(reply, head, () => invocation.outcome(value))) this.#approvals.remember(call.id, value);
     });
     const threw = (error) => this.#calls.finish(run, () => {
       const fields = invocation.failure(error);
-      if (fields) answer(this.#bus, reply, head, () => fields);
+      if (fields) answer(reply, head, () => fields);
       else fail(error);
     });
     this.#run(call, invocation, returned, threw);
@@ -80,5 +77,10 @@ export class Hooks {
    */
   resolved(message) {
     this.#approvals.resolved(message);
+  }
+
+  /** cancelApprovals tells the handlers whose approval the host has forgotten. */
+  cancelApprovals() {
+    this.#approvals.cancelAll();
   }
 }

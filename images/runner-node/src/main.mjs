@@ -3,6 +3,7 @@
 // ends the process, as it would end any Node program; the host starts another.
 
 import { Client } from "./nats.mjs";
+import { boundOutput, warner } from "./output.mjs";
 import { exit } from "./primordials.mjs";
 import { Runner } from "./runner.mjs";
 import { subjects } from "./subject.mjs";
@@ -16,12 +17,8 @@ function main() {
     process.stderr.write("runner: OCMT_BUS, OCMT_TENANT, OCMT_PLUGIN and OCMT_GENERATION must be set\n");
     return exit(2);
   }
-  let last = "";
-  const warn = (message) => {
-    if (message === last) return;
-    last = message;
-    process.stderr.write(`runner: ${message}\n`);
-  };
+  boundOutput();
+  const warn = warner((text) => process.stderr.write(text));
   const names = subjects({ tenant: OCMT_TENANT, plugin: OCMT_PLUGIN, generation: OCMT_GENERATION });
   const runner = new Runner({ subjects: names, version: VERSION, exit, warn });
   const bus = new Client({
@@ -30,7 +27,7 @@ function main() {
     version: VERSION,
     inbox: names.inbox,
     onConnect: () => runner.connected(),
-    onDown: (reason) => warn(`bus: ${reason}`),
+    onDown: (reason) => runner.disconnected(reason),
   });
   runner.attach(bus);
   bus.connect();

@@ -11,6 +11,7 @@ export const nextTick = process.nextTick.bind(process);
 export const exit = process.exit.bind(process);
 export const residentMemory = process.memoryUsage.rss.bind(process.memoryUsage);
 export const byteLength = Buffer.byteLength;
+export const random = Math.random;
 
 const apply = Reflect.apply;
 const promiseThen = Promise.prototype.then;

@@ -17,36 +17,34 @@ export function withJSON(head, fields) {
 /**
  * answer sends an answer; one that is too large for the bus, or that cannot
  * be made, becomes an error.
- * @param {import("./nats.mjs").Client} bus
- * @param {string} reply
+ * @param {import("./nats.mjs").Reply} reply
  * @param {{type: string, id: string}} head
  * @param {() => Record<string, string | undefined>} fields makes the other fields, as JSON
  * @returns {boolean} whether it was sent as it is
  */
-export function answer(bus, reply, head, fields) {
+export function answer(reply, head, fields) {
   let text;
   try {
     text = withJSON(head, fields());
   } catch (error) {
-    answerError(bus, reply, head, error);
+    answerError(reply, head, error);
     return false;
   }
   try {
-    bus.publish(reply, text);
+    reply.send(text);
     return true;
   } catch (error) {
-    answerError(bus, reply, head, new RunnerError("unserialised", `the result is too large: ${error.message}`));
+    answerError(reply, head, new RunnerError("unserialised", `the result is too large: ${error.message}`));
     return false;
   }
 }
 
 /**
  * answerError sends an error as the answer.
- * @param {import("./nats.mjs").Client} bus
- * @param {string} reply
+ * @param {import("./nats.mjs").Reply} reply
  * @param {{type: string, id: string}} head
  * @param {unknown} error
  */
-export function answerError(bus, reply, head, error) {
-  bus.publish(reply, jsonStringify({ ...head, error: wireError(error) }));
+export function answerError(reply, head, error) {
+  reply.send(jsonStringify({ ...head, error: wireError(error) }));
 }

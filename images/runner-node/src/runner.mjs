@@ -34,6 +34,7 @@ export class Runner {
   /** @type {Promise<{verb: string, text: string}> | null} the ready or failed message */
   #outcome = null;
   #epoch = 0;
+  #serverId = "";
   #calls = new Calls();
   /** @type {ToolCalls} */
   #tools;
@@ -68,7 +69,7 @@ export class Runner {
     const [calls, warn] = [this.#calls, this.#warn];
     const out = (verb) => this.#subjects.out(verb);
     this.#tools = new ToolCalls({ bus, progressSubject: out("progress"), calls, warn });
-    this.#hooks = new Hooks({ bus, calls, warn });
+    this.#hooks = new Hooks({ calls, warn });
     this.#hostCalls = new HostCalls({ bus, subject: out("host"), warn });
     this.#services = new Services({ bus, healthSubject: out("health"), hostCalls: this.#hostCalls, warn });
     const on = (verb, handler) => bus.subscribe(this.#subjects.in(verb), (payload, reply) => {
@@ -89,6 +90,8 @@ export class Runner {
    */
   async connected() {
     const epoch = ++this.#epoch;
+    if (this.#serverId && this.#serverId !== this.#bus.serverId) this.#hooks.cancelApprovals();
+    this.#serverId = this.#bus.serverId;
     const hello = { type: "hello", wire: [WIRE], runner: this.#version, node: process.versions.node, pid: process.pid };
     const load = await this.#ask("hello", jsonStringify(hello), epoch);
     if (!load) return;
@@ -96,6 +99,16 @@ export class Runner {
     const outcome = await this.#take(load);
     const known = outcome && (await this.#ask(outcome.verb, outcome.text, epoch));
     if (known && again) this.#services.repeatHealth();
+  }
+
+  /**
+   * disconnected aborts the running calls: whoever made them is gone, or has
+   * given them up with the connection. Services go on.
+   * @param {string} reason
+   */
+  disconnected(reason) {
+    this.#warn(`bus: ${reason}`);
+    this.#calls.abortAll("the connection to the host was lost");
   }
 
   /** Asks until there is an answer, or another connection. */
@@ -156,7 +169,7 @@ export class Runner {
   }
 
   #onPing(_, reply) {
-    this.#bus.publish(reply, jsonStringify({ type: "pong", rss: residentMemory() }));
+    reply.send(jsonStringify({ type: "pong", rss: residentMemory() }));
   }
 
   async #onStop({ reason, graceMs = DEFAULT_GRACE }, reply) {
@@ -166,7 +179,7 @@ export class Runner {
     this.#calls.abortAll(`the plugin is being stopped: ${reason}`);
     await this.#services.stopAll(graceMs - disposeMs - Math.min(MARGIN, graceMs / 10));
     await this.#plugin?.lifecycle.dispose((error) => this.#warn(`onDispose: ${wireError(error).message}`), disposeMs);
-    this.#bus.publish(reply, jsonStringify({ type: "stopped" }));
+    reply.send(jsonStringify({ type: "stopped" }));
     await this.#bus.close();
     this.#exit(0);
   }

@@ -57,18 +57,20 @@ export class Services {
   /**
    * call starts or stops a service and answers.
    * @param {{id: string, service: string, op: "start" | "stop", timeoutMs: number}} call
-   * @param {string} reply
+   * @param {import("./nats.mjs").Reply} reply
    */
   async call(call, reply) {
     const head = { type: "service.result", id: call.id };
     try {
       const service = this.#services.get(call.service);
       if (!service) throw new RunnerError("unknown_service", `no service ${call.service} is registered`);
+      const again = call.op === "start" && service.active;
       if (call.op === "start") await this.#start(service, call.timeoutMs);
       else await service.stop(call.timeoutMs);
-      answer(this.#bus, reply, head, () => ({}));
+      answer(reply, head, () => ({}));
+      if (again) service.repeatHealth(); // a new host does not know how it is
     } catch (error) {
-      answerError(this.#bus, reply, head, error);
+      answerError(reply, head, error);
     }
   }
 

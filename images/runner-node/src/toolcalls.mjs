@@ -32,16 +32,16 @@ export class ToolCalls {
   /**
    * call calls a tool and answers.
    * @param {import("./tools.mjs").Invocation & {timeoutMs: number}} call
-   * @param {string} reply
+   * @param {import("./nats.mjs").Reply} reply
    */
   call(call, reply) {
     const head = { type: "tool.result", id: call.id };
-    const fail = (error) => answerError(this.#bus, reply, head, error);
+    const fail = (error) => answerError(reply, head, error);
     const source = this.plugin?.registry.toolSource(call.tool);
     if (!source) return fail(new RunnerError("unknown_tool", `no tool ${call.tool} is registered`));
     call.context ??= {};
     const run = this.#calls.begin(call.id, call.timeoutMs, fail);
-    const succeed = (value) => answer(this.#bus, reply, head, () => ({ result: resultJSON(value) }));
+    const succeed = (value) => answer(reply, head, () => ({ result: resultJSON(value) }));
     let result;
     try {
       result = invoke(source, call, this.#contexts(call, run));

@@ -14,10 +14,13 @@ export const fixtures = join(here, "fixtures");
 const MAIN = process.env.OCMT_RUNNER ?? join(here, "..", "src", "main.mjs");
 const BASE = "ocmt.v1.default.demo.1";
 
+let servers = 0;
+
 /** A server of the protocol: it routes nothing by itself. */
 export class Server {
   connections = [];
   maxPayload = 1024 * 1024;
+  #id;
   #server;
 
   /** @param {(subject: string, payload: string, reply: string, connection: object) => void} onPublish */
@@ -28,6 +31,7 @@ export class Server {
   }
 
   async listen() {
+    this.#id = `test ${++servers}`;
     this.#server = createServer((socket) => this.#accept(socket)).listen(this.path);
     await once(this.#server, "listening");
     return this;
@@ -36,6 +40,13 @@ export class Server {
   /** drop ends every connection; the listener stays. */
   drop() {
     for (const { socket } of this.connections.splice(0)) socket.destroy();
+  }
+
+  /** die ends the server; the next listen is another one's, at the same path. */
+  async die() {
+    this.drop();
+    this.#server.close();
+    await once(this.#server, "close");
   }
 
   async close() {
@@ -48,7 +59,7 @@ export class Server {
     const connection = { socket, subs: new Map(), connect: null };
     this.connections.push(connection);
     socket.on("error", () => {});
-    socket.write(`INFO ${JSON.stringify({ server_id: "test", max_payload: this.maxPayload, headers: true })}\r\n`);
+    socket.write(`INFO ${JSON.stringify({ server_id: this.#id, max_payload: this.maxPayload, headers: true })}\r\n`);
     let text = Buffer.alloc(0);
     socket.on("data", (chunk) => {
       text = Buffer.concat([text, chunk]);

@@ -44,19 +44,23 @@ test("messages reach their subscription", async (t) => {
   const { server, client } = await connected(t);
   const got = [];
   const both = Promise.withResolvers();
-  client.subscribe("me.in.tool", (payload, reply) => got.push(["tool", payload.toString(), reply]));
+  client.subscribe("me.in.tool", (payload, reply) => (got.push(["tool", payload.toString()]), reply.send("answer")));
   client.subscribe("me.in.ping", (payload, reply) => {
-    got.push(["ping", payload.toString(), reply]);
+    got.push(["ping", payload.toString()]);
+    reply.send("nobody asked");
     both.resolve();
   });
   const barrier = client.request("sync", "", 5000);
   server.onPublish = (subject, payload, reply) => server.send(reply, "ok");
   await barrier;
+  const answered = Promise.withResolvers();
+  server.onPublish = (subject, payload) => answered.resolve([subject, payload]);
   server.send("me.in.tool", "one", "r.1");
   server.send("me.in.nobody", "two");
   server.send("me.in.ping", "three");
   await both.promise;
-  assert.deepEqual(got, [["tool", "one", "r.1"], ["ping", "three", ""]]);
+  assert.deepEqual(got, [["tool", "one"], ["ping", "three"]]);
+  assert.deepEqual(await answered.promise, ["r.1", "answer"]);
 });
 
 test("answers find their request in any order", async (t) => {
