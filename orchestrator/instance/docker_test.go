@@ -25,11 +25,12 @@ import (
 // runner.
 type probing struct {
 	sandbox.Engine
-	args []string
+	program string
+	args    []string
 }
 
 func (e *probing) Create(ctx context.Context, spec sandbox.Spec) error {
-	spec.Args = append([]string{"/probe"}, e.args...)
+	spec.Args = append([]string{e.program}, e.args...)
 	return e.Engine.Create(ctx, spec)
 }
 
@@ -53,7 +54,7 @@ func real(t *testing.T) (*instance.Factory, *probing, instance.Plan) {
 	if f.Info, err = engine.Info(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e := &probing{Engine: engine}
+	e := &probing{Engine: engine, program: "/probe"}
 	f.Engine, f.Image, f.HomeID = e, img.Digest, filepath.Base(t.TempDir())+t.Name()
 	f.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	return f, e, plan
