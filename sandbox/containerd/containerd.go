@@ -139,7 +139,7 @@ func (e *Engine) dial(ctx context.Context) error {
 	if err != nil {
 		return e.fail(ctx, "reach containerd at "+e.address, err)
 	}
-	_ = conn.Close()
+	conn.Close()
 	pace := backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 500 * time.Millisecond}
 	e.client, err = client.New(e.address,
 		client.WithDefaultNamespace(namespace),
@@ -162,7 +162,7 @@ func (e *Engine) connect(ctx context.Context) (version string, err error) {
 	defer cancel()
 	answer, err := e.client.Version(ctx)
 	switch {
-	case errdefs.IsNotImplemented(err):
+	case errdefs.IsNotImplemented(native(err)):
 		return "", fmt.Errorf("cannot use %s: what answers there is not containerd: %w", e.address, errdefs.ErrUnavailable)
 	case err != nil:
 		return "", e.fail(ctx, "reach containerd at "+e.address, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"google.golang.org/grpc/status"
 )
 
 // errSilent is the cause of a context that ended because the engine gave no
@@ -40,8 +41,17 @@ func (e *Engine) fail(ctx context.Context, what string, err error) error {
 	case cause != nil:
 		return fmt.Errorf("cannot %s: %w", what, ctx.Err())
 	}
-	err = errgrpc.ToNative(err)
+	err = native(err)
 	return fmt.Errorf("cannot %s: %s: %w", what, strings.TrimSuffix(err.Error(), ": unknown"), classOf(err))
+}
+
+// native gives an error of containerd's API its errdefs class, which some of
+// the client's methods do and others leave to the caller.
+func native(err error) error {
+	if _, raw := status.FromError(err); raw {
+		return errgrpc.ToNative(err)
+	}
+	return err
 }
 
 // classOf is the errdefs class of an error of the client.

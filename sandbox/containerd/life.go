@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/sandbox"
@@ -71,7 +70,7 @@ func (e *Engine) createTask(ctx context.Context, id string, r record) error {
 		return nil
 	}
 	out.close()
-	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) { // of a process that died in between
+	if errdefs.IsAlreadyExists(native(err)) { // of a process that died in between
 		return fmt.Errorf("cannot start container %s: it was started before: %w", id, errdefs.ErrFailedPrecondition)
 	}
 	err = e.fail(call, what, err)
@@ -159,7 +158,7 @@ func (e *Engine) waitOnce(ctx context.Context, id string) (exit sandbox.Exit, en
 	defer cancel()
 	_, err = e.client.TaskService().Wait(call, &tasks.WaitRequest{ContainerID: id})
 	silent := ctx.Err() == nil && call.Err() != nil // it runs on, or the next look tells
-	if err == nil || silent || errdefs.IsNotFound(errgrpc.ToNative(err)) {
+	if err == nil || silent || errdefs.IsNotFound(native(err)) {
 		return sandbox.Exit{}, false, nil
 	}
 	return sandbox.Exit{}, false, e.fail(call, "wait for container "+id, err)
@@ -259,7 +258,7 @@ func (e *Engine) deleteTask(ctx context.Context, id string) error {
 	if err == nil || t.Status == task.Status_CREATED {
 		_, err = e.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	}
-	if errdefs.IsNotFound(errgrpc.ToNative(err)) {
+	if errdefs.IsNotFound(native(err)) {
 		return nil
 	}
 	return e.fail(ctx, "end container "+id, err)

@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/sandbox"
@@ -94,7 +93,7 @@ func (e *Engine) task(ctx context.Context, id string) (*task.Process, error) {
 	ctx, cancel := e.bound(ctx)
 	defer cancel()
 	answer, err := e.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-	if errdefs.IsNotFound(errgrpc.ToNative(err)) {
+	if errdefs.IsNotFound(native(err)) {
 		return nil, nil
 	}
 	return answer.GetProcess(), e.fail(ctx, "look at container "+id, err)
