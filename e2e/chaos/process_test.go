@@ -98,8 +98,10 @@ func newCensus(home string) *census {
 	at := regexp.QuoteMeta("/" + filepath.Base(home) + "/ocmt/")
 	own, _ := os.Readlink("/proc/self/ns/mnt")
 	return &census{
-		instance: regexp.MustCompile(at + `instances/([^/ ]+)/`),
-		state:    regexp.MustCompile(at + `tenants/[^/ ]+/plugins/([^/ ]+)/state `),
+		// The root of a mount and where it is mounted; a copy of the host's
+		// mounts, as a container in the making has, holds no such pair.
+		instance: regexp.MustCompile(at + `instances/([^/ ]+)/\S* /etc/passwd `),
+		state:    regexp.MustCompile(at + `tenants/[^/ ]+/plugins/([^/ ]+)/state /state `),
 		own:      own, seen: map[string]member{},
 	}
 }
