@@ -338,6 +338,7 @@ var mountRows = []row{
 		s.wantAttempt(t, "ENOENT", s.with(sandbox.Mount{Source: dir, Target: "/granted", ReadOnly: true}, "read", "/granted/below/data"))
 	}},
 	{"sealed image", true, sealedImage},
+	{"mapped to the owner", true, mappedToTheOwner},
 	{"socket in a read-only directory", true, socketOfTheHost},
 	{"devices", true, devicesOfTheHost},
 	{"set-user-ID programs", true, programsOfOthers},
