@@ -323,8 +323,14 @@ func TestBrokerRestart(t *testing.T) {
 	}
 
 	second := freePort(t).Port()
-	f.grant(t, egress.Rule{Host: host, Port: second, Plaintext: true})
+	f.grant(t, egress.Rule{Host: host, Port: port, Plaintext: true}, egress.Rule{Host: host, Port: second, Plaintext: true})
+	early, err := f.dial(host, port) // waits for the next broker
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
 	f.serve(t)
+	wantEcho(t, early)
 	eventually(t, "the new broker's policy", func() bool {
 		conn, err := f.dial(host, second)
 		if err != nil {
