@@ -199,19 +199,17 @@ func (s *suite) fullOn(t *testing.T, name string) {
 // faults tries what can be tried over and over in one home.
 func (s *suite) faults(t *testing.T, e engine) {
 	r := s.newRig(t, e, s.dir, 8)
-	const rounds = 2
-	for round := range rounds {
-		faults := append(append(killsOf(), orchestratorKill()), engineFaults(e)...)
-		for _, b := range shuffled(s.rand, faults) {
-			s.try(t, r, b)
-		}
-		if round == 0 {
-			s.hang(t, r)
-		}
+	for range 2 {
+		t.Run("over and over", func(t *testing.T) {
+			for _, b := range shuffled(s.rand, append(append(killsOf(), orchestratorKill()), engineFaults(e)...)) {
+				s.try(t, r, b)
+			}
+		})
 	}
-	s.crashLoop(t, r)
-	s.clock(t, r)
-	if e.title() == wantedEngine() {
-		s.killAgain(t, r, 6, 20*time.Second, 2*time.Minute)
+	t.Run("hang", func(t *testing.T) { s.hang(t, r) })
+	t.Run("crash loop", func(t *testing.T) { s.crashLoop(t, r) })
+	t.Run("clock", func(t *testing.T) { s.clock(t, r) })
+	if e.Name() == wantedEngine() {
+		t.Run("kills", func(t *testing.T) { s.killAgain(t, r, 6, 20*time.Second, 2*time.Minute) })
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -156,7 +157,7 @@ func (s *suite) crashLoop(t *testing.T, r *rig) {
 	const name, id, within = "a plugin that dies every second", "doomed", 90 * time.Second
 	ctx, cancel := context.WithTimeout(s.ctx, within+2*time.Minute)
 	defer cancel()
-	neighbours := r.plugins
+	neighbours := slices.Clone(r.plugins)
 	if err := r.install(ctx, id); err != nil {
 		t.Fatal(err)
 	}
