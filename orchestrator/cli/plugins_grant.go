@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,9 @@ const kindsHelp = `    network HOST:PORT [plaintext] [addresses=RANGE,RANGE]
     host METHOD              a call to the agent host: emit
     resource NAME SIZE       memory, cpus or pids: memory 512MiB
     registration KIND:NAME   something that it registers: tool:search`
+
+// negative matches what is said of a negative number, which is read as a flag.
+var negative = regexp.MustCompile(` in (-[0-9].*)$`)
 
 func (a *app) grantCommand() *cobra.Command {
 	var words grantWords
@@ -56,6 +60,12 @@ restarted. "ocmt plugins permissions ID" shows what it asks for, and the command
 		},
 	}
 	words.addFlags(cmd)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if number := negative.FindStringSubmatch(err.Error()); number != nil {
+			return usage(cmd, "%s is negative", number[1])
+		}
+		return usage(cmd, "%v", err)
+	})
 	cmd.Flags().DurationVar(&forTime, "for", 0, "end it by itself after a `TIME` such as 1h (default never)")
 	return cmd
 }

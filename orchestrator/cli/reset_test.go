@@ -161,3 +161,13 @@ func TestCallThatMaySucceedSoon(t *testing.T) {
 	_, errout := newDaemon(t).ocmt(t, 5, "tools", "call", "demo", "fail", "--params", `{"class":"plugin"}`)
 	contains(t, errout, "  hint: try again in a moment, if it may be done twice; ask for")
 }
+
+func TestGrantOfANegativeLimit(t *testing.T) {
+	d := newDaemon(t)
+	for _, number := range []string{"-1", "-5MiB", "-0.5"} {
+		_, errout := d.ocmt(t, 2, "plugins", "grant", "demo", "resource", "pids", number)
+		contains(t, errout, "ocmt: "+number+" is negative\n  hint: usage: ocmt plugins grant")
+	}
+	_, errout := d.ocmt(t, 2, "plugins", "grant", "demo", "env", "TZ", "--fro", "1h")
+	contains(t, errout, "unknown flag: --fro")
+}

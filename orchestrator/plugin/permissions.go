@@ -73,6 +73,7 @@ const (
 	MaxState  Size    = 1 << 40
 	MinCPUs   float64 = 0.01
 	MaxCPUs   float64 = 64
+	MinPIDs   int64   = 16    // measured: with 12 Node does not get its threads and hangs
 	MaxPIDs   int64   = 32768 // the kernel's own default
 )
 

@@ -163,8 +163,8 @@ func ParseCPUs(text string) (float64, error) {
 // *[PermissionError] without a place.
 func ParsePIDs(text string) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 1 || n > MaxPIDs {
-		return 0, refusal("is no number of processes", fmt.Sprintf("write a whole number from 1 to %d", MaxPIDs))
+	if err != nil || n < MinPIDs || n > MaxPIDs {
+		return 0, refusal("is no number of processes", fmt.Sprintf("write a whole number from %d to %d", MinPIDs, MaxPIDs))
 	}
 	return n, nil
 }

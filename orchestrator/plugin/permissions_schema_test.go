@@ -85,7 +85,7 @@ func permissionsSchema() schema {
 		"resources": objectOf(map[string]schema{
 			"memory": sizeSchema(MinMemory, MaxMemory, "Memory."),
 			"cpus":   about(schema{"type": "number", "minimum": MinCPUs, "maximum": MaxCPUs}, "Processors."),
-			"pids":   about(schema{"type": "integer", "minimum": 1, "maximum": MaxPIDs}, "Processes and threads."),
+			"pids":   about(schema{"type": "integer", "minimum": MinPIDs, "maximum": MaxPIDs}, "Processes and threads."),
 		}),
 	})
 	s["$schema"], s["$id"] = "https://json-schema.org/draft/2020-12/schema", "https://raw.githubusercontent.com/ocmt/ocmt/main/docs/permissions.schema.json"

@@ -51,7 +51,7 @@ var badGrants = []struct{ kind, target, value, says string }{
 	{"config", "a..b", "", "dots between"}, {"config", "../x", "", "dots between"},
 	{"hook", "before_toolcall", "", "did you mean before_tool_call"}, {"hook", "agent_end", "block", "rights of agent_end"}, {"hook", "x", "", "documentation"},
 	{"host", "log", "", "emit"}, {"resource", "memory", "", "MiB"}, {"resource", "memory", "-1", "MiB"}, {"resource", "memory", "1KiB", "from 16MiB"}, {"resource", "cpus", "NaN", "from 0.01"},
-	{"resource", "pids", "0", "from 1"}, {"resource", "disk", "1", "memory, cpus and pids"},
+	{"resource", "pids", "0", "from 16"}, {"resource", "pids", "15", "from 16"}, {"resource", "disk", "1", "memory, cpus and pids"},
 	{"registration", "hook:agent_end", "", "by event"}, {"registration", "tool", "", "KIND:NAME"}, {"registration", "tool:a\x1b[2J", "", "KIND:NAME"}, {"registration", "tool:" + strings.Repeat("a", maxName+1), "", "KIND:NAME"},
 	{"secret", "\xff", "", "as text"},
 }

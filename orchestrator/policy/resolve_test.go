@@ -71,13 +71,13 @@ func TestResolveNarrows(t *testing.T) {
 	e := Resolve(now, someGrants(t), narrowing(t, `{
 		"network": [{"host": "a.b.example"}, {"host": "z.example"}], "workspace": "ro", "secrets": [], "env": ["TZ", "HOSTNAME"],
 		"config": ["agents.defaults", "gateway"], "host": [], "hooks": {"before_tool_call": "observe", "agent_end": "observe"},
-		"resources": {"memory": "512MiB", "cpus": 4, "pids": 8}}`), DefaultLimits())
+		"resources": {"memory": "512MiB", "cpus": 4, "pids": 16}}`), DefaultLimits())
 	want := Effective{
 		Network:    []NetworkRule{{Host: "a.b.example", Port: 443, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}},
 		Workspaces: []WorkspaceDir{{"/srv/a", true}, {"/srv/b", true}},
 		Env:        []string{"TZ"}, Config: []string{"agents.defaults"},
 		Hooks:     map[string][]plugin.HookRight{"before_tool_call": {"observe"}},
-		Resources: Limits{Memory: 512 << 20, CPUs: 0.25, PIDs: 8}, Registered: map[string]bool{"tool:echo": true},
+		Resources: Limits{Memory: 512 << 20, CPUs: 0.25, PIDs: 16}, Registered: map[string]bool{"tool:echo": true},
 	}
 	var narrowed []string
 	for _, g := range e.Narrowed {
@@ -167,7 +167,7 @@ var narrowingPool = map[string][]string{
 	"config":    {`[]`, `["agents.defaults.model", "gateway"]`, `["agents"]`},
 	"host":      {`[]`, `["emit"]`},
 	"hooks":     {`{}`, `{"before_tool_call": "modify,block", "agent_end": "observe"}`, `{"llm_output": "observe", "before_prompt_build": "observe"}`},
-	"resources": {`{}`, `{"memory": "64GiB", "cpus": 64, "pids": 32768}`, `{"memory": "32MiB", "cpus": 0.1, "pids": 4}`},
+	"resources": {`{}`, `{"memory": "64GiB", "cpus": 64, "pids": 32768}`, `{"memory": "32MiB", "cpus": 0.1, "pids": 16}`},
 }
 
 func randomNarrowing(t *testing.T, r *rand.Rand) (Narrowing, string) {
@@ -252,7 +252,7 @@ func TestConfigNeverWidens(t *testing.T) {
 func TestWanted(t *testing.T) {
 	yes := true
 	n, err := ParseNarrowing(json.RawMessage(`{"network": [{"host": "a.b.example"}, {"host": "new.example"}], "workspace": "rw", "env": ["TZ", "NEW"],
-		"hooks": {"before_tool_call": "block"}, "resources": {"memory": "2GiB", "pids": 8}}`), &yes, nil)
+		"hooks": {"before_tool_call": "block"}, "resources": {"memory": "2GiB", "pids": 16}}`), &yes, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
