@@ -132,9 +132,12 @@ func TestAdoptThatFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, b *bench) {
 				b.keep(echo, Counters{Restarts: 3})
-				var inst *instance
 				from := time.Now()
-				inst = b.adopt(echo, hooks{start: func(ctx context.Context) error { return tt.start(ctx, inst) }})
+				inst, found := b.found(echo, hooks{})
+				b.m.set(func() { inst.hooks.start = func(ctx context.Context) error { return tt.start(ctx, inst) } })
+				if err := b.Adopt(t.Context(), echo, found); err != nil {
+					t.Fatal(err)
+				}
 				if st := b.status(echo); st.State != StateStarting {
 					t.Errorf("meanwhile it is %s, want starting", st.State)
 				}
@@ -154,12 +157,12 @@ func TestAdoptThatFails(t *testing.T) {
 
 func TestAdoptOfAShortRunThatEnded(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
-		inst, found := b.found(echo, hooks{start: hang})
+		inst, found := b.found(echo, hooks{})
 		found.ReadyAt = time.Now().Add(-3 * time.Second)
+		b.m.set(func() { inst.hooks.start = func(context.Context) error { inst.end(1, false); return errPlain } })
 		if err := b.Adopt(t.Context(), echo, found); err != nil {
 			t.Fatal(err)
 		}
-		inst.hooks.start = func(context.Context) error { inst.end(1, false); return errPlain }
 		synctest.Wait()
 		if st := b.status(echo); st.ShortRuns != 1 || st.State != StateBackoff {
 			t.Errorf("status %+v, want its short run counted", st)

@@ -108,25 +108,39 @@ type situation struct {
 
 // key tells situations apart in which Step may decide differently. Times count
 // by whether they have come, short runs by whether the next one is the last.
-func (s situation) key() string {
+type key struct {
+	phase                                                 phase
+	desired, removing, closing, leaving, left             bool
+	tampered, crashLooped, ending, cancelled, unasked     bool
+	adopted, inert, pinging, due, wasReady                bool
+	exited, exitKnown, exitLost                           bool
+	remains, remainsEnded, remainsClosing, remainsCurrent bool
+	shortRuns                                             int
+	endClass                                              Class
+	current, former                                       thing
+}
+
+func (s situation) key() key {
 	u := s.u
-	if u.phase == phaseNone { // what is left of its last instance decides nothing
-		u.ending, u.endClass, u.cancelled, u.adopted, u.inert, u.exit = false, "", false, false, false, nil
-		u.pinging, u.misses, u.readyAt = false, 0, time.Time{}
+	k := key{
+		phase: u.phase, desired: u.Desired, removing: u.removing, closing: u.closing, leaving: u.leaving, left: u.left,
+		tampered: u.Tampered != "", crashLooped: u.CrashLooped, unasked: u.unasked,
+		due: !u.NextAttempt.After(s.at), shortRuns: min(u.ShortRuns, 2),
+		remains: u.remains.exist(), remainsEnded: u.remains.ended, remainsClosing: u.remains.closing,
+		remainsCurrent: u.remains.attempt == u.attempt, current: s.made[u.attempt],
 	}
-	exit := "none"
+	if u.remains.attempt != u.attempt {
+		k.former = s.made[u.remains.attempt]
+	}
+	if u.phase == phaseNone { // the rest is about its last instance, and decides nothing
+		return k
+	}
+	k.ending, k.endClass, k.cancelled, k.adopted, k.inert = u.ending, u.endClass, u.cancelled, u.adopted, u.inert
+	k.pinging, k.wasReady = u.pinging, !u.readyAt.IsZero()
 	if u.exit != nil {
-		exit = fmt.Sprint(u.exit.known(), u.exit.lost(), u.exit.OOM)
+		k.exited, k.exitKnown, k.exitLost = true, u.exit.known(), u.exit.lost()
 	}
-	var made []string
-	for attempt, th := range s.made {
-		made = append(made, fmt.Sprint(attempt == u.attempt, th))
-	}
-	slices.Sort(made)
-	return fmt.Sprint(u.phase, u.Desired, u.removing, u.closing, u.leaving, u.left, u.Tampered != "", u.CrashLooped, min(u.ShortRuns, 2),
-		u.ending, u.endClass, u.cancelled, u.unasked, u.adopted, u.inert, exit, u.pinging, u.misses,
-		u.remains.exist(), u.remains.ended, u.remains.closing, u.remains.attempt == u.attempt,
-		u.NextAttempt.After(s.at), u.readyAt.IsZero(), made)
+	return k
 }
 
 // edge is a change of state, told apart by what brings it about.
@@ -141,7 +155,7 @@ func explore(t *testing.T) (map[edge]bool, int) {
 	p := DefaultPolicy()
 	p.MaxShortRuns, p.MaxExits, p.PingMisses = 2, 1<<20, 1
 	first := situation{u: Unit{}, at: epoch, made: map[uint64]thing{}}
-	edges, seen := map[edge]bool{}, map[string]bool{first.key(): true}
+	edges, seen := map[edge]bool{}, map[key]bool{first.key(): true}
 	for todo := []situation{first}; len(todo) > 0; todo = todo[1:] {
 		s := todo[0]
 		for _, n := range s.next() {

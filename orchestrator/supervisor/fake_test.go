@@ -124,7 +124,7 @@ func (m *memory) open() (left []string) {
 
 type instance struct {
 	m     *memory
-	hooks hooks
+	hooks hooks // guarded by m.mu
 	id    string
 	done  chan struct{}
 
@@ -146,24 +146,31 @@ func (i *instance) end(code int, oom bool) {
 	})
 }
 
+// does returns what it does now.
+func (i *instance) does() hooks {
+	i.m.mu.Lock()
+	defer i.m.mu.Unlock()
+	return i.hooks
+}
+
 func (i *instance) Start(ctx context.Context) error {
-	if i.hooks.start != nil {
-		return i.hooks.start(ctx)
+	if start := i.does().start; start != nil {
+		return start(ctx)
 	}
 	return nil
 }
 
 func (i *instance) Ping(ctx context.Context) error {
-	if i.hooks.ping != nil {
-		return i.hooks.ping(ctx)
+	if ping := i.does().ping; ping != nil {
+		return ping(ctx)
 	}
 	return nil
 }
 
 func (i *instance) Stop(ctx context.Context, grace time.Duration) error {
 	i.m.set(func() { i.graces = append(i.graces, grace) })
-	if i.hooks.stop != nil {
-		if err := i.hooks.stop(ctx, grace); err != nil {
+	if stop := i.does().stop; stop != nil {
+		if err := stop(ctx, grace); err != nil {
 			return err
 		}
 	}
@@ -172,8 +179,8 @@ func (i *instance) Stop(ctx context.Context, grace time.Duration) error {
 }
 
 func (i *instance) Close(ctx context.Context) error {
-	if i.hooks.close != nil {
-		if err := i.hooks.close(ctx); err != nil {
+	if closes := i.does().close; closes != nil {
+		if err := closes(ctx); err != nil {
 			return err
 		}
 	}
