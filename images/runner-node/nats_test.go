@@ -25,7 +25,7 @@ const (
 // host is a NATS server behind a unix socket, and the host's end of the
 // conversation with one runner.
 type host struct {
-	t        *testing.T
+	t        testing.TB
 	server   *server.Server
 	listener net.Listener
 	conn     *nats.Conn
@@ -33,7 +33,7 @@ type host struct {
 }
 
 // newHost starts a server that has one plugin to load.
-func newHost(t *testing.T, socket, entry string) *host {
+func newHost(t testing.TB, socket, entry string) *host {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, MaxPayload: 256 << 10})
 	if err != nil {
@@ -161,14 +161,11 @@ func (h *host) call(id, tool string, params any) map[string]any {
 }
 
 // startRunner starts the bundled runner; the function waits for its end.
-func startRunner(t *testing.T, socket string) (wait func() (code int, stderr string)) {
+func startRunner(t testing.TB, socket string) (wait func() (code int, stderr string)) {
 	t.Helper()
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), node(t), bundled(t))
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "OCMT_BUS=" + socket,
-		"OCMT_TENANT=default", "OCMT_PLUGIN=demo", "OCMT_GENERATION=1",
-	}
+	cmd.Env = runnerEnv(t, socket)
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -186,6 +183,14 @@ func startRunner(t *testing.T, socket string) (wait func() (code int, stderr str
 			t.Fatal("the runner does not end")
 		}
 		return 0, ""
+	}
+}
+
+func runnerEnv(t testing.TB, socket string) []string {
+	t.Helper()
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "OCMT_BUS=" + socket,
+		"OCMT_TENANT=default", "OCMT_PLUGIN=demo", "OCMT_GENERATION=1",
 	}
 }
 

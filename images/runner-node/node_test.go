@@ -31,7 +31,7 @@ var findNodeOnce = sync.OnceValues(findNode)
 // node returns a Node that can run the runner: $OCMT_NODE, the one on PATH, or
 // the one that the images are built from. Without any the test is skipped, or
 // fails when E2E_REQUIRE is set.
-func node(t *testing.T) string {
+func node(t testing.TB) string {
 	t.Helper()
 	path, err := findNodeOnce()
 	if err == nil {

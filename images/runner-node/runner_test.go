@@ -12,7 +12,7 @@ import (
 )
 
 // bundled makes the runner's file and returns its absolute path.
-func bundled(t *testing.T) string {
+func bundled(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "runner.js")
 	if err := bundle.Bundle("src", file); err != nil {

@@ -4,6 +4,7 @@
 package bundle
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,21 +31,43 @@ func Bundle(srcDir, out string) error {
 	return nil
 }
 
-// Code is the bundle's content. It is CommonJS, which Node starts faster than
-// a module.
+// sdkEntry is the SDK shim, below the sources. The runner compiles it when a
+// plugin first imports it; to V8 it is a string until then.
+const sdkEntry = "sdk/index.mjs"
+
+// Code is the bundle's content.
 func Code(srcDir string) ([]byte, error) {
 	dir, err := filepath.Abs(srcDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the runner's sources: %w", err)
 	}
+	defines := map[string]string{}
+	if _, err := os.Stat(filepath.Join(dir, sdkEntry)); err == nil {
+		sdk, err := build(dir, sdkEntry, nil)
+		if err != nil {
+			return nil, err
+		}
+		text, err := json.Marshal(string(sdk))
+		if err != nil {
+			return nil, fmt.Errorf("cannot quote the SDK: %w", err)
+		}
+		defines["OCMT_SDK_SOURCE"] = string(text)
+	}
+	return build(dir, "main.mjs", defines)
+}
+
+// build makes one file of an entry and all that it imports. It is CommonJS,
+// which Node starts faster than a module, and ASCII, which V8 reads faster.
+func build(dir, entry string, defines map[string]string) ([]byte, error) {
 	result := api.Build(api.BuildOptions{
-		EntryPoints:      []string{"main.mjs"},
+		EntryPoints:      []string{entry},
 		AbsWorkingDir:    dir,
 		Bundle:           true,
 		Platform:         api.PlatformNode,
 		Format:           api.FormatCommonJS,
 		Target:           api.ES2024,
-		Charset:          api.CharsetUTF8,
+		Charset:          api.CharsetASCII,
+		Define:           defines,
 		MinifyWhitespace: true,
 		MinifySyntax:     true,
 		LineLimit:        160, // Node prints the line of an uncaught error

@@ -50,6 +50,21 @@ func TestBundleImportsNodeOnly(t *testing.T) {
 	}
 }
 
+// TestBundleHoldsTheSDK looks for the shim, which is put in as a text.
+func TestBundleHoldsTheSDK(t *testing.T) {
+	t.Parallel()
+	code, err := bundle.Code(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(code, []byte("function definePluginEntry(")); n != 1 {
+		t.Errorf("the bundle defines definePluginEntry %d times, want once", n)
+	}
+	if bytes.Contains(code, []byte("OCMT_SDK_SOURCE")) {
+		t.Error("the bundle looks for the shim elsewhere")
+	}
+}
+
 func TestBundleWritesItsFile(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "new", "runner.js")

@@ -1,8 +1,8 @@
 // Module hooks: the OpenClaw SDK for plugins that do not bring it, and
 // TypeScript where Node alone would not take it.
 
-import { registerHooks } from "node:module";
-import { SDK } from "./index.mjs";
+import { createRequire, registerHooks } from "node:module";
+import { compileFunction } from "node:vm";
 import { loadTypeScript, resolveTypeScript } from "./typescript.mjs";
 
 const SPECIFIER = /^@?openclaw\/plugin-sdk(?:\/(.+))?$/;
@@ -10,6 +10,8 @@ const SCHEME = "ocmt-sdk:";
 /** Where the generated modules find the shim. */
 const SHIM = Symbol.for("ocmt.sdk");
 
+/** @type {Map<string, object> | null} the shim, see sdk */
+let loaded = null;
 /** The specifiers that the shim has answered. */
 const served = new Set();
 let installed = false;
@@ -18,8 +20,22 @@ let installed = false;
 export function installHooks() {
   if (installed) return;
   installed = true;
-  Object.defineProperty(globalThis, SHIM, { value: SDK });
+  Object.defineProperty(globalThis, SHIM, { get: sdk });
   registerHooks({ resolve, load });
+}
+
+/**
+ * sdk is the shim's modules by sub-path. A plugin that does without them does
+ * not wait for them: in the bundle they are a text, which is compiled here.
+ */
+function sdk() {
+  return (loaded ??= (typeof OCMT_SDK_SOURCE === "string" ? compile(OCMT_SDK_SOURCE) : createRequire(import.meta.url)("./index.mjs")).SDK);
+}
+
+function compile(source) {
+  const module = { exports: {} };
+  compileFunction(source, ["module", "require"], { filename: "ocmt-sdk.js" })(module, createRequire(__filename));
+  return module.exports;
 }
 
 function resolve(specifier, context, next) {
@@ -37,7 +53,7 @@ function resolve(specifier, context, next) {
 const MISSING = new Set(["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND", "ERR_PACKAGE_PATH_NOT_EXPORTED"]);
 
 function shim(specifier, path) {
-  if (!SDK.has(path)) {
+  if (!sdk().has(path)) {
     throw Object.assign(new Error(`${specifier} is not in the built-in SDK: this plugin needs the full openclaw SDK`), { code: "ERR_OCMT_SDK" });
   }
   served.add(specifier);
@@ -55,7 +71,7 @@ function load(url, context, next) {
  * "module.exports", which fails at the first use of such a name.
  */
 function generate(path) {
-  const exports = SDK.get(path);
+  const exports = sdk().get(path);
   const names = Object.keys(exports).map((name) => `export const ${name} = sdk[${JSON.stringify(name)}];`);
   return `const sdk = globalThis[Symbol.for("ocmt.sdk")].get(${JSON.stringify(path)});
 ${names.join("\n")}
