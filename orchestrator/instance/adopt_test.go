@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -411,4 +412,28 @@ func exit(f *instance.Factory, id string, exit sandbox.Exit) error {
 		return fmt.Errorf("the engine is a %T", f.Engine)
 	}
 	return engine.Exit(id, exit)
+}
+
+// TestDiscardKeepsTheLastWords of a plugin that ended while nobody watched, and
+// of no instance that never ran.
+func TestDiscardKeepsTheLastWords(t *testing.T) {
+	f, h, plan := setup(t, wellBehaved)
+	in, err := start(t, f, plan)
+	must(t, err)
+	for said := (&strings.Builder{}); said.Len() == 0; runtime.Gosched() {
+		must(t, f.Engine.Logs(t.Context(), in.ID(), sandbox.LogOptions{}, said))
+	}
+	must(t, in.Detach(t.Context()))
+	must(t, exit(f, in.ID(), sandbox.Exit{Code: 1}))
+	must(t, f.Discard(t.Context(), in.ID()))
+	plan.Generation++
+	in, err = f.Prepare(t.Context(), plan)
+	must(t, err)
+	must(t, in.Detach(t.Context()))
+	must(t, f.Discard(t.Context(), in.ID()))
+	lines, err := f.PreviousLines(key, sandbox.LogOptions{})
+	if err != nil || len(lines) != 1 || lines[0].Line != "served" {
+		t.Errorf("the kept log is %+v, %v", lines, err)
+	}
+	expectNothing(t, h)
 }

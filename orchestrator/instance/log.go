@@ -49,7 +49,7 @@ func (in *Instance) keepLog(ctx context.Context, path string) {
 	if errdefs.IsNotFound(err) {
 		return
 	}
-	if err == nil || len(kept.lines) > 0 {
+	if ran := err == nil && in.hasEnded(); ran || len(kept.lines) > 0 {
 		err = errors.Join(err, replaceFile(path, slices.Concat(kept.lines...)))
 	}
 	if err != nil {
