@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ocmt/ocmt/orchestrator/fault"
 )
 
 // volume is an ext4 file system of the suite's own, in a file.
@@ -124,30 +126,36 @@ func (s *suite) fillUp(t *testing.T, r *rig, v *volume) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	broken := r.refusedOrAnswered(ctx, 5*time.Second)
+	broken := r.refusedOrAnswered(ctx, r.plugins...)
 	pid, err := r.census.runnerOf(id)
 	broken = append(broken, says(errors.Join(err, kill(pid)))...)
-	r.restarts[id]++
-	broken = append(broken, r.refusedOrAnswered(ctx, 5*time.Second)...)
+	broken = append(broken, r.refusedOrAnswered(ctx, r.others(id)...)...)
 	if _, err := r.ocmt(ctx, "status"); err != nil {
 		broken = append(broken, "status on a full disk: "+err.Error())
 	}
 	if err := free(); err != nil {
 		t.Fatal(err)
 	}
-	s.afterDisk(t, r, fullDisk, id, 1, time.Now(), broken)
+	freed := time.Now()
+	broken = append(broken, r.backBy(ctx, id, freed.Add(time.Minute))...)
+	// How often a start was tried in vain meanwhile is up to the delays.
+	list, err := r.list(ctx)
+	broken = append(broken, says(err)...)
+	r.restarts[id] = max(1, list[id].Restarts)
+	s.afterDisk(t, r, fullDisk, id, 1, freed, broken)
 }
 
-// refusedOrAnswered calls plugins for a while: each call is answered, or
+// refusedOrAnswered calls plugins that run for 5 s: each call is answered, or
 // refused with a class, within a second.
-func (r *rig) refusedOrAnswered(ctx context.Context, long time.Duration) []string {
+func (r *rig) refusedOrAnswered(ctx context.Context, plugins ...string) []string {
+	const long = 5 * time.Second
 	var broken []string
 	for end := time.Now().Add(long); time.Now().Before(end) && len(broken) == 0; {
-		for _, id := range r.plugins {
+		for _, id := range plugins {
 			at := time.Now()
-			_, err := r.who(ctx, id, 10*time.Second)
-			if took := time.Since(at); took > time.Second && err != nil {
-				broken = append(broken, fmt.Sprintf("a call was refused after %s only: %v", took, err))
+			_, err := r.who(ctx, id, long)
+			if took := time.Since(at); err != nil && (took > time.Second || fault.Of(err).Code == "internal") {
+				broken = append(broken, fmt.Sprintf("a call was refused after %s: %v", took, err))
 			}
 		}
 		until(ctx, time.Now().Add(200*time.Millisecond))
@@ -199,13 +207,7 @@ func (s *suite) slow(t *testing.T, r *rig, v *volume) {
 		until(ctx, time.Now().Add(thawed))
 	}
 	p.stop()
-	var others []string
-	for _, other := range r.plugins {
-		if other != id {
-			others = append(others, other)
-		}
-	}
-	broken = append(broken, p.worst(begun, others...).interrupted()...)
+	broken = append(broken, p.worst(begun, r.others(id)...).interrupted()...)
 	s.afterDisk(t, r, slowDisk, id, 1, time.Now(), broken)
 }
 
@@ -219,7 +221,7 @@ func (s *suite) readOnly(t *testing.T, r *rig, v *volume) {
 		s.report.omit(readOnlyDisk, r.engine.title(), err.Error())
 		return
 	}
-	broken := r.refusedOrAnswered(ctx, 5*time.Second)
+	broken := r.refusedOrAnswered(ctx, r.plugins...)
 	at := time.Now()
 	if _, err := r.client.Status(ctx, tenant); err != nil || time.Since(at) > time.Second {
 		broken = append(broken, fmt.Sprintf("status on a read-only disk took %s: %v", time.Since(at), err))

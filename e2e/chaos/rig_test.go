@@ -201,6 +201,11 @@ func (r *rig) warm(ctx context.Context) error {
 	return nil
 }
 
+// others are the plugins besides one.
+func (r *rig) others(id string) []string {
+	return slices.DeleteFunc(slices.Clone(r.plugins), func(p string) bool { return p == id })
+}
+
 // who calls a plugin and returns which of its processes answered.
 func (r *rig) who(ctx context.Context, id string, within time.Duration) (string, error) {
 	return r.call(ctx, id, "who", `{}`, within)

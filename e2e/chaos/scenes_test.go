@@ -75,12 +75,7 @@ func (s *suite) hang(t *testing.T, r *rig) {
 	ctx, cancel := context.WithTimeout(s.ctx, 3*time.Minute)
 	defer cancel()
 	id := s.pick(ctx, r)
-	var others []string
-	for _, p := range r.plugins {
-		if p != id {
-			others = append(others, p)
-		}
-	}
+	others := r.others(id)
 	p := r.startProbe(ctx, paceOfProbe, others...)
 	begun := time.Now()
 	if err := r.engine.pause(); err != nil {
