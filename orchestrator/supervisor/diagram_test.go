@@ -87,7 +87,7 @@ func figures(p Policy) string {
 		{"Missed pings in a row that end an instance", fmt.Sprint(p.PingMisses)},
 		{"Preparing an instance may take", short(p.PrepareTimeout)},
 		{"A start, until the plugin is ready, may take", short(p.StartTimeout)},
-		{"A start that is not ready makes room for others after", short(p.StartSlot)},
+		{"A start makes room for others after", fmt.Sprintf("%s if it is not prepared, then %s if it is not ready", short(p.PrepareSlot), short(p.StartSlot))},
 		{"An adopted instance must be reached within", short(p.AdoptTimeout)},
 		{"A plugin may take to stop", short(p.StopGrace)},
 		{"Killing it may then take", short(p.KillTimeout)},

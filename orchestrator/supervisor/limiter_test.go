@@ -250,6 +250,25 @@ func TestAStartThatHangsGivesItsPlaceBack(t *testing.T) {
 	})
 }
 
+// TestAPrepareThatHangs has directories that do not answer, whatever its
+// context says.
+func TestAPrepareThatHangs(t *testing.T) {
+	crowded(t, Config{MaxStarts: 2}, func(t *testing.T, b *bench) {
+		release := make(chan struct{})
+		b.m.prepare = func(context.Context) error { <-release; return errEngine }
+		b.crowd("bad", 3)
+		wait(time.Second)
+		b.m.set(func() { b.m.prepare = nil })
+		from := time.Now()
+		b.add(echo)
+		b.ready(echo)
+		if d := time.Since(from); d > 20*time.Second {
+			t.Errorf("it waited for %v behind two that hang, want at most 20s", d)
+		}
+		close(release)
+	})
+}
+
 func TestTenantLimit(t *testing.T) {
 	crowded(t, Config{MaxStarts: 4, MaxTenantStarts: 3}, func(t *testing.T, b *bench) {
 		b.m.newHooks.start = hang

@@ -301,6 +301,7 @@ func (u *unit) makeInstance(ctx context.Context, turn *ticket, ev *Event) (Insta
 	if err := turn.wait(ctx); err != nil {
 		return nil, err
 	}
+	defer time.AfterFunc(u.sup.policy.PrepareSlot, turn.release).Stop()
 	ctx, cancel := context.WithTimeout(ctx, u.sup.policy.PrepareTimeout)
 	defer cancel()
 	generation, err := u.sup.store.NextGeneration(ctx, u.key)

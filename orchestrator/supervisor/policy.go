@@ -38,9 +38,9 @@ type Policy struct {
 	// AdoptTimeout is how long an instance that an earlier process started may
 	// take to be reached.
 	AdoptTimeout time.Duration
-	// StartSlot is how long a Start may hold its place among those that are
-	// under way, see [Config.MaxStarts].
-	StartSlot time.Duration
+	// PrepareSlot and StartSlot are how long a Prepare, and then a Start, may
+	// hold their place among those that are under way, see [Config.MaxStarts].
+	PrepareSlot, StartSlot time.Duration
 	// A failed Close is repeated after CloseRetry, doubling to CloseRetryMax.
 	CloseRetry, CloseRetryMax time.Duration
 }
@@ -74,6 +74,7 @@ func DefaultPolicy() Policy {
 		KillTimeout:    10 * time.Second,
 		CloseTimeout:   30 * time.Second,
 		AdoptTimeout:   10 * time.Second,
+		PrepareSlot:    20 * time.Second,
 		StartSlot:      5 * time.Second,
 		CloseRetry:     time.Second,
 		CloseRetryMax:  15 * time.Second,

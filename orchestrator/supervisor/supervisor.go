@@ -79,9 +79,9 @@ type Config struct {
 	Policy   Policy // the zero value means DefaultPolicy
 	// MaxStarts bounds how many starts are under way at a time on this host, so
 	// that a start of all plugins does not starve the ones that run; 0 means
-	// one per CPU, at least two. A start is a Prepare and the Start after it,
-	// of which only the first Policy.StartSlot counts: its length is up to the
-	// plugin, and a few that hang must not keep others from starting.
+	// one per CPU, at least two. A start is a Prepare and the Start after it, of
+	// which only the first Policy.PrepareSlot and StartSlot count: a few that
+	// hang, which may be up to the plugin, must not keep others from starting.
 	// MaxTenantStarts is the same for each tenant; 0 means as many as the host.
 	// Tenants that wait take turns. Within a tenant those go first for which a
 	// caller of Ready waits, or that follow a healthy run.
