@@ -97,8 +97,8 @@ func TestTamperedPayload(t *testing.T) {
 	}
 }
 
-// TestKilledDaemon kills the daemon and expects the next one to clean up and
-// to serve everything again.
+// TestKilledDaemon kills the daemon and expects the next one to take over what
+// runs, to clean up the rest, and to serve everything again.
 func TestKilledDaemon(t *testing.T) {
 	need(t)
 	home := newHome(t)
@@ -106,7 +106,8 @@ func TestKilledDaemon(t *testing.T) {
 	install(t, d, "seed-esm")
 	install(t, d, "register-cjs")
 	run(t, d, 0, nil, "plugins", "disable", "register-cjs")
-	generation := getInfo(t, d, "seed-esm").Generation
+	before := getInfo(t, d, "seed-esm")
+	container, pid := processOf(t, d, "seed-esm")
 	d.Kill()
 	// What a crash in the middle of an install leaves.
 	if err := os.MkdirAll(filepath.Join(home, "ocmt", "staging", "half", "work"), 0o700); err != nil {
@@ -128,8 +129,11 @@ func TestKilledDaemon(t *testing.T) {
 	if got.Text != "back" {
 		t.Errorf("got %+v", got)
 	}
-	if i := getInfo(t, d, "seed-esm"); i.Generation <= generation {
-		t.Errorf("generation %d after %d: it must grow", i.Generation, generation)
+	if i := getInfo(t, d, "seed-esm"); i.Generation != before.Generation || i.Restarts != before.Restarts {
+		t.Errorf("generation %d after %d, %d restarts after %d", i.Generation, before.Generation, i.Restarts, before.Restarts)
+	}
+	if c, p := processOf(t, d, "seed-esm"); c != container || p != pid {
+		t.Errorf("process %d of container %s, before %d of %s", p, c, pid, container)
 	}
 	if i := getInfo(t, d, "register-cjs"); i.Enabled || i.State != "stopped" {
 		t.Errorf("the disabled plugin is %s", i.State)
@@ -138,6 +142,20 @@ func TestKilledDaemon(t *testing.T) {
 		t.Errorf("the half-done install is still there: %v", left)
 	}
 	stop(t, d)
+}
+
+// processOf returns the engine's id of a plugin's container, and the process id
+// of its first process on the host.
+func processOf(t *testing.T, d *harness.Daemon, id string) (container string, pid int) {
+	t.Helper()
+	container, err := d.Container(t.Context(), tenant, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pid, err = d.Engine().PID(t.Context(), container); err != nil {
+		t.Fatal(err)
+	}
+	return container, pid
 }
 
 func TestUninstall(t *testing.T) {
