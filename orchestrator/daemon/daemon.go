@@ -30,6 +30,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/hosts"
 	"github.com/ocmt/ocmt/orchestrator/install"
 	"github.com/ocmt/ocmt/orchestrator/install/fetch"
+	"github.com/ocmt/ocmt/orchestrator/install/seal"
 	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
@@ -204,8 +205,9 @@ func (d *Daemon) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	mounts, _ := seal.CanMount(d.home.Store()) // why not: see wireInstaller
 	d.engine, d.info, err = engine.Open(ctx, engine.Options{
-		Name: d.opts.Engine, Runtime: d.opts.Runtime, Last: last,
+		Name: d.opts.Engine, Runtime: d.opts.Runtime, Last: last, Mounts: mounts,
 		HomeID: d.store.HomeID(), Dir: d.home.Run(), Logger: d.logger,
 	})
 	if err != nil {

@@ -210,7 +210,7 @@ func checkIsolation(runtime string, info sandbox.Info) Check {
 		used = info.Runtime
 	}
 	if strings.Contains(used, "runsc") || strings.Contains(used, "kata") {
-		return Check{name, OK, "plugins do not share the host's kernel (" + used + ")", ""}
+		return Check{name, OK, "plugins do not share the host's kernel (" + used + "), which has system calls of its own: the seccomp profile is not what holds them", ""}
 	}
 	const why = "plugins share the host's kernel: a kernel bug that the seccomp profile leaves reachable lets them out"
 	isGVisor := func(r string) bool { return strings.Contains(r, "runsc") }

@@ -46,7 +46,10 @@ type Options struct {
 	// Last is the engine that the home's containers were made with, which Auto
 	// then takes, and no other: those that run are known to it alone, and a
 	// plugin never has two. Empty is none.
-	Last   string
+	Last string
+	// Mounts says that the caller mounts sealed images itself, so that whether
+	// the engine could need not be tried out.
+	Mounts bool
 	HomeID string // containers of other homes are unknown to the engine; empty for a mere look
 	Dir    string // a directory that the engine sees by the same path, and may keep files in
 	Logger *slog.Logger
@@ -97,7 +100,7 @@ func connect(ctx context.Context, name string, opts Options) (e sandbox.Engine, 
 	if name == Containerd {
 		e, err = containerd.New(ctx, containerd.Options{Home: opts.HomeID, Dir: opts.Dir, Logger: opts.Logger})
 	} else {
-		e, err = docker.New(ctx, docker.Options{Home: opts.HomeID, Dir: opts.Dir, Logger: opts.Logger})
+		e, err = docker.New(ctx, docker.Options{Home: opts.HomeID, Dir: opts.Dir, NoTrial: opts.Mounts, Logger: opts.Logger})
 	}
 	if err != nil {
 		return nil, info, err

@@ -48,6 +48,9 @@ type Options struct {
 	// Dir is a directory that the engine sees by the same path, for trying out
 	// what it can mount. Empty is os.TempDir.
 	Dir string
+	// NoTrial leaves that out, which takes a container's start: for callers that
+	// mount images themselves. Info.ImageMounts is then false.
+	NoTrial bool
 	// Logger takes what has no caller to go to; nil discards it.
 	Logger *slog.Logger
 	// Timeout bounds each answer of the engine, and how long Wait puts up with
@@ -60,6 +63,7 @@ type Engine struct {
 	client  *client.Client
 	home    string
 	dir     string
+	noTrial bool
 	logger  *slog.Logger
 	timeout time.Duration
 
@@ -77,6 +81,7 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 	e := &Engine{
 		home:    options.Home,
 		dir:     cmp.Or(options.Dir, os.TempDir()),
+		noTrial: options.NoTrial,
 		logger:  cmp.Or(options.Logger, slog.New(slog.DiscardHandler)),
 		timeout: cmp.Or(options.Timeout, defaultTimeout),
 	}
@@ -133,8 +138,9 @@ func (e *Engine) connect(ctx context.Context) error {
 // Close frees idle connections.
 func (e *Engine) Close() error { return e.client.Close() }
 
-// Info describes the engine. The first call finds out whether EROFS images can
-// be mounted, by starting a container that has one and nothing to run.
+// Info describes the engine. Unless Options.NoTrial is set, the first call finds
+// out whether EROFS images can be mounted, by starting a container that has one
+// and nothing to run.
 func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
 	if err := e.connect(ctx); err != nil {
 		return sandbox.Info{}, err
@@ -146,6 +152,9 @@ func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
 	info := describe(host)
 	seen := info
 	e.host.Store(&seen)
+	if e.noTrial {
+		return info, nil
+	}
 	info.ImageMounts, err = e.canMountImages(ctx)
 	if err != nil {
 		info.Warnings = append(info.Warnings, fmt.Sprintf("it could not be found out whether the engine mounts EROFS images: %v", err))
