@@ -127,8 +127,10 @@ func (s *sighting) note(c *sandbox.Container, now time.Time) (exit sandbox.Exit,
 	case c == nil && s.missing.IsZero():
 		s.missing = now
 		return exit, false
+	case c == nil && now.Sub(s.missing) < missingTime:
+		return exit, false
 	case c == nil:
-		return lost, now.Sub(s.missing) >= missingTime
+		return lost, true
 	}
 	s.missing = time.Time{}
 	switch c.State {
