@@ -11,7 +11,11 @@ import (
 )
 
 const (
-	bridgeBuffer    = 16 << 10 // bytes, one for each direction of a connection
+	// Bytes, one for each direction of a connection: the small one until it
+	// was full, since most plugins are idle most of the time.
+	smallBuffer = 2 << 10
+	largeBuffer = 16 << 10
+
 	farewellTimeout = 100 * time.Millisecond
 	drainTimeout    = 100 * time.Millisecond
 )
@@ -91,7 +95,7 @@ func (b *bridge) close() {
 // up carries the runner's bytes to the server until one of them is gone, or
 // the runner violates the protocol.
 func (b *bridge) up(ctx context.Context) error {
-	buf := make([]byte, bridgeBuffer)
+	buf := make([]byte, smallBuffer)
 	for {
 		n, err := b.socket.Read(buf)
 		ops, wrong := b.meter.feed(buf[:n])
@@ -105,6 +109,7 @@ func (b *bridge) up(ctx context.Context) error {
 			b.drain()
 			return nil //nolint:nilerr // that the runner is gone is no violation
 		}
+		buf = grown(buf, n)
 	}
 }
 
@@ -123,7 +128,7 @@ func (b *bridge) pass(ctx context.Context, ops int, p []byte) bool {
 
 // down carries the server's bytes to the runner until one of them is gone.
 func (b *bridge) down() {
-	buf := make([]byte, bridgeBuffer)
+	buf := make([]byte, smallBuffer)
 	for {
 		n, err := b.link.Read(buf)
 		if err != nil {
@@ -135,7 +140,16 @@ func (b *bridge) down() {
 		if _, err := b.socket.Write(buf[:n]); err != nil {
 			return
 		}
+		buf = grown(buf, n)
 	}
+}
+
+// grown returns the buffer for what is read after n bytes.
+func grown(buf []byte, n int) []byte {
+	if n < len(buf) || n == largeBuffer {
+		return buf
+	}
+	return make([]byte, largeBuffer)
 }
 
 // drain returns when the server has dealt with all that the runner sent: the

@@ -50,6 +50,11 @@ func TestNoLeak(t *testing.T) { // not parallel: it counts for the process
 	if n := len(s.accounts); n != 1 {
 		t.Errorf("got %d accounts for one plugin", n)
 	}
+	for name, a := range s.accounts {
+		if a.peer.Load() != nil {
+			t.Errorf("account %s holds a peer that is closed", name)
+		}
+	}
 }
 
 func openFiles(t *testing.T) int {

@@ -59,6 +59,7 @@ type Peer struct {
 	id       Identity
 	names    subject.Identity
 	server   *Server
+	account  *account
 	log      *slog.Logger
 	runner   grant
 	host     *nats.Conn
@@ -82,15 +83,15 @@ type Peer struct {
 
 // newPeer connects the host, and only then lets the runner connect: the host's
 // place in the account is taken first.
-func (s *Server) newPeer(ctx context.Context, id Identity, acc *natsserver.Account, dir string) (*Peer, error) {
+func (s *Server) newPeer(ctx context.Context, id Identity, acc *account, dir string) (*Peer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, contextError(err)
 	}
 	names := id.subject()
 	p := &Peer{
-		id: id, names: names, server: s,
+		id: id, names: names, server: s, account: acc,
 		log:      s.log.With("tenant", id.Tenant, "plugin", id.Plugin, "generation", id.Generation, "instance", id.Instance),
-		runner:   grant{name: "runner", account: acc, permissions: subject.RunnerPermissions(names)},
+		runner:   grant{name: "runner", account: acc.nats, permissions: subject.RunnerPermissions(names)},
 		path:     filepath.Join(dir, SocketName),
 		connects: rate.NewLimiter(rate.Limit(s.limits.ConnectsPerSecond), s.limits.ConnectBurst),
 		throttle: newThrottle(s.limits),
@@ -99,7 +100,7 @@ func (s *Server) newPeer(ctx context.Context, id Identity, acc *natsserver.Accou
 		calls:    make(map[uint64]chan *nats.Msg),
 		noise:    rate.Sometimes{First: 3, Interval: 10 * time.Second},
 	}
-	if err := p.connectHost(acc); err != nil {
+	if err := p.connectHost(acc.nats); err != nil {
 		return nil, err
 	}
 	listener, err := listen(dir)
@@ -278,6 +279,7 @@ func (p *Peer) Close() {
 	}
 	p.host.Close()
 	p.tasks.Wait()
+	p.account.peer.CompareAndSwap(p, nil) // which lives on, and would hold its buffers
 }
 
 func (p *Peer) isClosed() bool {

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -59,8 +60,8 @@ type Server struct {
 // the server cannot delete accounts.
 type account struct {
 	nats   *natsserver.Account
-	attach sync.Mutex // held while a generation replaces another
-	peer   *Peer      // the latest; guarded by attach
+	attach sync.Mutex           // held while a generation replaces another
+	peer   atomic.Pointer[Peer] // the latest, until it is closed; stored with attach held
 }
 
 // New starts a server.
@@ -115,8 +116,8 @@ func (s *Server) Shutdown() {
 	s.mu.Unlock()
 	for _, a := range accounts {
 		a.attach.Lock()
-		if a.peer != nil {
-			a.peer.Close()
+		if p := a.peer.Load(); p != nil {
+			p.Close()
 		}
 		a.attach.Unlock()
 	}
@@ -142,15 +143,14 @@ func (s *Server) Attach(ctx context.Context, id Identity, dir string) (*Peer, er
 	}
 	acc.attach.Lock()
 	defer acc.attach.Unlock()
-	if old := acc.peer; old != nil {
+	if old := acc.peer.Load(); old != nil {
 		if !old.isClosed() && old.id.Generation >= id.Generation {
 			return nil, fmt.Errorf("cannot attach generation %d of plugin %q: generation %d is attached: %w",
 				id.Generation, id.Plugin, old.id.Generation, errdefs.ErrFailedPrecondition)
 		}
 		old.Close()
-		acc.peer = nil
 	}
-	p, err := s.newPeer(ctx, id, acc.nats, dir)
+	p, err := s.newPeer(ctx, id, acc, dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot attach plugin %q: %w", id.Plugin, err)
 	}
@@ -158,7 +158,7 @@ func (s *Server) Attach(ctx context.Context, id Identity, dir string) (*Peer, er
 		p.Close()
 		return nil, errShutdown()
 	}
-	acc.peer = p
+	acc.peer.Store(p)
 	return p, nil
 }
 
