@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	readSize  = 16 << 10 // bytes read at once
+	smallRead = 1 << 10  // bytes read at once, until there were that many
+	readSize  = 16 << 10 // bytes read at once from then on
 	batchSize = 16 << 10 // bytes written at once, unless a single record is longer
 	tailSize  = 8 << 10  // bytes at the end of a gap that are kept
 	gap       = time.Second
@@ -39,7 +40,7 @@ func (w *Writer) Copy(stream string, r io.Reader) error {
 	}
 	defer c.finish()
 	pace := budget{rate: ReadRate, burst: Burst}
-	buf := make([]byte, readSize)
+	buf := make([]byte, smallRead)
 	for {
 		n, err := r.Read(buf)
 		now := time.Now()
@@ -52,6 +53,9 @@ func (w *Writer) Copy(stream string, r io.Reader) error {
 		}
 		if debt := pace.spend(now, n); debt >= pause {
 			<-time.After(debt)
+		}
+		if n == smallRead { // most plugins hardly ever print
+			buf = make([]byte, readSize)
 		}
 	}
 }
