@@ -44,9 +44,10 @@ func (e *Engine) Wait(ctx context.Context, id string) (sandbox.Exit, error) {
 	if err != nil {
 		return sandbox.Exit{}, err
 	}
+	cid := c.ID // the rest, of 10 kB and more, is not held meanwhile
 	const pause = 250 * time.Millisecond
 	for lost := (time.Time{}); ; {
-		exit, reached, err := e.waitOnce(ctx, id, c.ID)
+		exit, reached, err := e.waitOnce(ctx, id, cid)
 		if !errdefs.IsUnavailable(err) {
 			return exit, err
 		}
