@@ -96,8 +96,11 @@ func (d *Daemon) resettable(ctx context.Context, key plugin.Key) error {
 		return err
 	}
 	return fault.New(errdefs.ErrFailedPrecondition, "payload_altered", "plugin %s cannot be reset: %s", key.ID, fault.Of(err).Message).
-		WithHint("find out who wrote to the store, then get the plugin again: ocmt plugins reinstall %s", key.ID)
+		WithHint(reinstallHint, key.ID)
 }
+
+// reinstallHint is what to do about an altered payload.
+const reinstallHint = "find out who wrote to the store, then get the plugin again: ocmt plugins reinstall %s"
 
 func (b pluginAPI) change(ctx context.Context, action, tenant, ref string, do func(context.Context, plugin.Key) error) (v1.Plugin, error) {
 	p, err := b.d.catalog.get(tenant, ref)
@@ -133,6 +136,10 @@ func (b pluginAPI) Verify(ctx context.Context, tenant, ref string) (v1.Verificat
 	}
 	start := time.Now()
 	err = b.d.audited(ctx, p.Key, "plugin.verify", p.Payload.Digest, func() error { return b.d.verify(ctx, p) })
+	if errdefs.IsDataLoss(err) || errdefs.IsNotFound(err) {
+		told := *fault.Of(err) // the store does not know whose payload it is
+		return v1.Verification{}, told.WithHint(reinstallHint, p.Key.ID)
+	}
 	if err != nil {
 		return v1.Verification{}, err
 	}

@@ -48,7 +48,7 @@ func (s *stage) tamper(key plugin.Key) (restore func()) {
 		}
 	}
 	write([]byte("altered"))
-	if _, err := (pluginAPI{s.Daemon}).Verify(operator(s.t.Context()), key.Tenant, key.ID); !errdefs.IsDataLoss(err) {
+	if _, err := (pluginAPI{s.Daemon}).Verify(operator(s.t.Context()), key.Tenant, key.ID); !errdefs.IsDataLoss(err) || !strings.HasSuffix(fault.Of(err).Hint, "ocmt plugins reinstall "+key.ID) {
 		s.t.Fatalf("verify of an altered payload: %v", err)
 	}
 	s.eventually("in quarantine", func() bool { return s.state(key) == supervisor.StateQuarantined })
