@@ -114,14 +114,22 @@ func stop(t *testing.T, d *harness.Daemon) {
 	}
 }
 
+// expectNothingLeft fails the test if anything is left of a daemon that has
+// stopped. The kernel may take a moment to take a container's mounts apart.
 func expectNothingLeft(t *testing.T, d *harness.Daemon) {
 	t.Helper()
-	left, err := d.Leftovers(context.WithoutCancel(t.Context()))
-	if err != nil {
-		t.Error(err)
-	}
-	if len(left) > 0 {
-		t.Errorf("left behind: %s", strings.Join(left, ", "))
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		left, err := d.Leftovers(context.WithoutCancel(t.Context()))
+		if err != nil {
+			t.Error(err)
+		}
+		if len(left) == 0 || err != nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("left behind: %s", strings.Join(left, ", "))
+			return
+		}
 	}
 }
 
