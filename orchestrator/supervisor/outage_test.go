@@ -229,6 +229,21 @@ func TestAnEngineThatComesAndGoes(t *testing.T) {
 	})
 }
 
+// TestAnEngineThatLosesWhatItStarts is asked less and less often, though the
+// plugin got ready each time.
+func TestAnEngineThatLosesWhatItStarts(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.add(echo)
+		for from := time.Now(); time.Since(from) < 10*time.Minute; synctest.Wait() {
+			b.ready(echo).end(NoCode, false)
+		}
+		st := b.status(echo)
+		if n := b.m.count(echo); n < 30 || n > 70 || st.ShortRuns != 0 || st.State == StateCrashlooped {
+			t.Errorf("%d starts in ten minutes, status %+v; want one every 15 s in the end, and none counted", n, st)
+		}
+	})
+}
+
 func TestGoneWhenItIsSwitchedOnAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.m.newHooks.stop = func(context.Context, time.Duration) error { time.Sleep(5 * time.Second); return nil }
