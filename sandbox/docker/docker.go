@@ -121,10 +121,10 @@ func (e *Engine) connect(ctx context.Context) error {
 	ctx, cancel := e.bound(ctx)
 	defer cancel()
 	ping, err := e.client.Ping(ctx)
-	if err != nil {
+	if err != nil && !errdefs.IsNotFound(err) {
 		return e.fail(ctx, "reach docker at "+e.client.DaemonHost(), err)
 	}
-	if ping.APIVersion == "" {
+	if err != nil || ping.APIVersion == "" {
 		return fmt.Errorf("cannot use %s: what answers there is not a docker engine: %w", e.client.DaemonHost(), errdefs.ErrUnavailable)
 	}
 	if versions.LessThan(ping.APIVersion, minAPI) {
