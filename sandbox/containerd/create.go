@@ -23,24 +23,9 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	if err := e.host.check(spec.Limits); err != nil {
 		return err
 	}
-	runtime, err := e.runtimeOf(ctx, &spec)
+	c, made, err := e.plan(ctx, &spec)
 	if err != nil {
 		return err
-	}
-	if runtime.gvisor {
-		spec.Limits.PIDs += sandbox.GVisorPIDs
-	}
-	told, err := runtime.info()
-	if err != nil {
-		return err
-	}
-	oci, err := ociSpec(&spec, &e.host)
-	if err != nil {
-		return err
-	}
-	described, err := typeurl.MarshalAny(oci)
-	if err != nil {
-		return fmt.Errorf("cannot describe container %s: %w: %w", spec.ID, err, errdefs.ErrInternal)
 	}
 	image, err := e.imageSnapshot(ctx, spec.Image)
 	if err != nil {
@@ -51,10 +36,34 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 		return err
 	}
 	defer release()
-	return e.create(ctx, &spec, image, containers.Container{
-		ID: spec.ID, Labels: spec.Labels, Image: imageName(spec.Image), Runtime: told, Spec: described,
+	return e.create(ctx, made, image, c)
+}
+
+// plan is what containerd and we are to keep of a container.
+func (e *Engine) plan(ctx context.Context, spec *sandbox.Spec) (c containers.Container, made record, err error) {
+	runtime, err := e.runtimeOf(ctx, spec.Runtime)
+	if err != nil {
+		return c, made, err
+	}
+	oci, err := ociSpec(spec, &e.host)
+	if err != nil {
+		return c, made, err
+	}
+	made.LogSize = spec.Limits.LogSize
+	if runtime.gvisor {
+		*oci.Linux.Resources.Pids.Limit += sandbox.GVisorPIDs
+		made.Images = e.mountByUs(spec.ID, oci)
+	}
+	described, err := typeurl.MarshalAny(oci)
+	if err != nil {
+		return c, made, fmt.Errorf("cannot describe container %s: %w: %w", spec.ID, err, errdefs.ErrInternal)
+	}
+	c = containers.Container{
+		ID: spec.ID, Labels: spec.Labels, Image: imageName(spec.Image), Spec: described,
 		Snapshotter: snapshotter, SnapshotKey: spec.ID,
-	})
+	}
+	c.Runtime, err = runtime.info()
+	return c, made, err
 }
 
 // imageSnapshot is findImage without asking again.
@@ -67,31 +76,31 @@ func (e *Engine) imageSnapshot(ctx context.Context, digest string) (string, erro
 
 // create makes the container's record first, which claims the name and keeps
 // the snapshot from being collected as garbage.
-func (e *Engine) create(ctx context.Context, spec *sandbox.Spec, image string, c containers.Container) error {
+func (e *Engine) create(ctx context.Context, made record, image string, c containers.Container) error {
 	call, cancel := e.bound(ctx)
 	defer cancel()
-	what := "create container " + spec.ID
+	what := "create container " + c.ID
 	if _, err := e.client.ContainerService().Create(call, c); errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("cannot %s: the name is taken: %w", what, errdefs.ErrAlreadyExists)
 	} else if err != nil {
 		return e.fail(call, what, err)
 	}
-	err := e.makeFiles(spec.ID, record{LogSize: spec.Limits.LogSize})
+	err := e.makeFiles(c.ID, made)
 	if err == nil {
 		// Not a view of the image: the runtime makes the targets of mounts.
-		_, err = e.client.SnapshotService(snapshotter).Prepare(call, spec.ID, image)
+		_, err = e.client.SnapshotService(snapshotter).Prepare(call, c.ID, image)
 		err = e.fail(call, what, err)
 	}
 	if err == nil {
 		return nil
 	}
 	if errdefs.IsNotFound(err) { // the image went away
-		e.images.Delete(spec.Image)
-		err = fmt.Errorf("cannot find image %s: %w", spec.Image, errdefs.ErrNotFound)
+		e.images.Clear()
+		err = fmt.Errorf("cannot find image %s: %w", c.Image, errdefs.ErrNotFound)
 	}
 	end, cancelEnd := e.cleanUp(ctx)
 	defer cancelEnd()
-	return errors.Join(err, e.discard(end, spec.ID))
+	return errors.Join(err, e.discard(end, c.ID))
 }
 
 // discard removes what a container has that has no task.

@@ -35,6 +35,7 @@ func (e *Engine) fail(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	awaitDeadline(ctx, err)
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errSilent):
 		return fmt.Errorf("cannot %s: containerd at %s did not answer within %s: %w", what, e.address, e.timeout, errdefs.ErrUnavailable)
@@ -43,6 +44,17 @@ func (e *Engine) fail(ctx context.Context, what string, err error) error {
 	}
 	err = native(err)
 	return fmt.Errorf("cannot %s: %s: %w", what, strings.TrimSuffix(err.Error(), ": unknown"), classOf(err))
+}
+
+// awaitDeadline is for errors that say that time is up. A call's deadline goes
+// to containerd and on to the shim, and either may find it over a moment before
+// our own clock does.
+func awaitDeadline(ctx context.Context, err error) {
+	end, limited := ctx.Deadline()
+	over := strings.Contains(err.Error(), context.DeadlineExceeded.Error()) || errdefs.IsDeadlineExceeded(native(err)) || errdefs.IsCanceled(native(err))
+	if limited && over && time.Until(end) < time.Second {
+		<-ctx.Done()
+	}
 }
 
 // native gives an error of containerd's API its errdefs class, which some of

@@ -29,7 +29,8 @@ const (
 
 // record is what containerd does not keep of a container.
 type record struct {
-	LogSize int64         `json:"logSize"` // sandbox.Limits.LogSize
+	LogSize int64         `json:"logSize"`          // sandbox.Limits.LogSize
+	Images  []string      `json:"images,omitempty"` // that we mount, see mountByUs
 	Started time.Time     `json:"started,omitzero"`
 	Exit    *sandbox.Exit `json:"exit,omitempty"`
 }
@@ -69,6 +70,9 @@ func (e *Engine) makeFiles(id string, r record) error {
 }
 
 func (e *Engine) removeFiles(id string) error {
+	if err := e.unmountImages(id); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(e.path(id)); err != nil {
 		return fmt.Errorf("cannot remove the files of container %s: %w: %w", id, err, errdefs.ErrUnavailable)
 	}

@@ -2,7 +2,6 @@ package containerd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/erofs/go-erofs"
 	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/sandbox"
@@ -79,12 +77,14 @@ func (h *host) oomKilled(id string) bool {
 		path = filepath.Join(cgroupRoot, cgroupPath(id), "memory.events")
 	}
 	text, err := os.ReadFile(path)
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(text)) {
+	return err == nil && countsOOMKill(string(text))
+}
+
+// countsOOMKill reads a memory.oom_control or a memory.events.
+func countsOOMKill(text string) bool {
+	for line := range strings.Lines(text) {
 		if count, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
-			n, err := strconv.Atoi(count)
+			n, err := strconv.ParseUint(count, 10, 64)
 			return err == nil && n > 0
 		}
 	}
@@ -102,7 +102,7 @@ func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
 		Version:    version,
 		Runtime:    defaultRuntime,
 		Runtimes:   e.knownRuntimes(ctx),
-		Rootless:   os.Geteuid() != 0,
+		Rootless:   e.isRootless(),
 		CgroupV2:   e.host.cgroupV2,
 		CPUs:       e.host.cpus,
 		Memory:     e.host.memory,
@@ -127,43 +127,8 @@ func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
 	return info, ctx.Err()
 }
 
-// canMountImages tries, once, whether the kernel mounts an EROFS image file.
-func (e *Engine) canMountImages() (bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.imageMounts == nil {
-		can, err := tryImageMount(e.dir)
-		if err != nil {
-			return false, err
-		}
-		e.imageMounts = &can
-	}
-	return *e.imageMounts, nil
-}
-
-// tryImageMount opens an EROFS image as a file system, without mounting it
-// anywhere. Since Linux 6.12 that works for a file as well as for a device.
-func tryImageMount(dir string) (bool, error) {
-	file, err := os.CreateTemp(dir, "empty-*.erofs")
-	if err != nil {
-		return false, fmt.Errorf("cannot make an EROFS image: %w", err)
-	}
-	defer os.Remove(file.Name())
-	defer file.Close()
-	fsys := erofs.Create(file)
-	if err := errors.Join(fsys.Mkdir("/", 0o755), fsys.Close(), file.Sync()); err != nil {
-		return false, fmt.Errorf("cannot make an EROFS image: %w", err)
-	}
-	fd, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
-	if err == nil {
-		defer unix.Close(fd) //nolint:errcheck // nothing was made by it
-		err = errors.Join(
-			unix.FsconfigSetString(fd, "source", file.Name()),
-			unix.FsconfigSetFlag(fd, "ro"),
-			unix.FsconfigCreate(fd))
-	}
-	if errors.Is(err, unix.EPERM) { // only root may try, and the engine is root
-		return false, fmt.Errorf("cannot try: %w", err)
-	}
-	return err == nil, nil
+// isRootless goes by whose socket it is.
+func (e *Engine) isRootless() bool {
+	var socket unix.Stat_t
+	return unix.Stat(e.address, &socket) == nil && socket.Uid != 0
 }

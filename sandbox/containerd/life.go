@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -55,9 +56,12 @@ func (e *Engine) createTask(ctx context.Context, id string, r record) error {
 	defer cancel()
 	what := "start container " + id
 	mounts, err := e.client.SnapshotService(snapshotter).Mounts(call, id)
+	if err = e.fail(call, what, err); err == nil {
+		err = e.mountImages(id, r.Images)
+	}
 	if err != nil {
 		out.close()
-		return e.fail(call, what, err)
+		return err
 	}
 	_, err = e.client.TaskService().Create(call, &tasks.CreateTaskRequest{
 		ContainerID: id,
@@ -105,9 +109,10 @@ func (e *Engine) startTask(ctx context.Context, id string, r record) error {
 func (e *Engine) abandon(ctx context.Context, id string) {
 	ctx, cancel := e.cleanUp(ctx)
 	defer cancel()
-	if err := e.deleteTask(ctx, id); err != nil {
+	if err := errors.Join(e.deleteTask(ctx, id), e.unmountImages(id)); err != nil {
 		e.logger.Warn("cannot remove what is left of a failed start", "container", id, "error", err)
 	}
+	e.endOutput(id)
 }
 
 // Wait asks again when the engine went away meanwhile, for as long as the
@@ -157,6 +162,9 @@ func (e *Engine) waitOnce(ctx context.Context, id string) (exit sandbox.Exit, en
 	call, cancel := e.bound(ctx)
 	defer cancel()
 	_, err = e.client.TaskService().Wait(call, &tasks.WaitRequest{ContainerID: id})
+	if err != nil {
+		awaitDeadline(call, err)
+	}
 	silent := ctx.Err() == nil && call.Err() != nil // it runs on, or the next look tells
 	if err == nil || silent || errdefs.IsNotFound(native(err)) {
 		return sandbox.Exit{}, false, nil
@@ -252,8 +260,10 @@ func (e *Engine) deleteTask(ctx context.Context, id string) error {
 	}
 	// What was not started yet is not a process for every runtime: a failure
 	// to kill it does not keep it from being deleted.
-	if err = e.kill(ctx, id, unix.SIGKILL); err == nil {
-		_, err = e.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
+	if t.Status != task.Status_STOPPED {
+		if err = e.kill(ctx, id, unix.SIGKILL); err == nil {
+			_, err = e.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
+		}
 	}
 	if err == nil || t.Status == task.Status_CREATED {
 		_, err = e.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})

@@ -184,9 +184,9 @@ func (e *Engine) Logs(ctx context.Context, id string, options sandbox.LogOptions
 		close(ended)
 	case options.Follow:
 		go func() {
-			// An error is the context's, or says that nothing more will come.
-			_, _ = e.Wait(follow, id)
-			close(ended)
+			if _, err := e.Wait(follow, id); err == nil || follow.Err() == nil { // else Read ends by itself
+				close(ended)
+			}
 		}()
 	}
 	return logfile.Read(ctx, e.path(id, logDir), options, ended, w)

@@ -154,6 +154,8 @@ func TestEngineStaysAway(t *testing.T) {
 		t.Errorf("Wait: %v", err)
 	}
 	d.start(t)
-	d.connect(t, Options{Dir: tempDir(t)})
+	for _, err := e.connect(t.Context()); err != nil; _, err = e.connect(t.Context()) {
+		pause(t.Context(), 20*time.Millisecond, nil)
+	}
 	remove(t, e, spec.ID)
 }

@@ -17,8 +17,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
-
-	"github.com/ocmt/ocmt/sandbox"
 )
 
 const (
@@ -138,9 +136,9 @@ func (e *Engine) writeProgram(name, text string) (string, error) {
 	return path, nil
 }
 
-// runtimeOf finds the runtime that a spec asks for.
-func (e *Engine) runtimeOf(ctx context.Context, spec *sandbox.Spec) (ociRuntime, error) {
-	name := cmp.Or(spec.Runtime, defaultRuntime)
+// runtimeOf finds the runtime that a spec asks for by name.
+func (e *Engine) runtimeOf(ctx context.Context, name string) (ociRuntime, error) {
+	name = cmp.Or(name, defaultRuntime)
 	found, err := e.findRuntime(ctx, name)
 	switch {
 	case ctx.Err() != nil:
@@ -150,11 +148,6 @@ func (e *Engine) runtimeOf(ctx context.Context, spec *sandbox.Spec) (ociRuntime,
 	case err != nil:
 		return found, fmt.Errorf("cannot use runtime %q: the engine knows %s: %v: %w", //nolint:errorlint // whatever kept it from being found
 			name, strings.Join(e.knownRuntimes(ctx), ", "), err, errdefs.ErrInvalidArgument)
-	}
-	for _, m := range spec.Mounts {
-		if m.Image && found.gvisor {
-			return found, fmt.Errorf("cannot mount image %s: runtime %s mounts no EROFS image files, so the caller must: %w", m.Source, name, errdefs.ErrFailedPrecondition)
-		}
 	}
 	return found, nil
 }

@@ -80,7 +80,7 @@ func ociProcess(spec *sandbox.Spec, profile *sandbox.Profile) *specs.Process {
 func ociResources(spec *sandbox.Spec, h *host) *specs.LinuxResources {
 	limits := spec.Limits
 	quota, period := int64(limits.CPUs*cpuPeriod), uint64(cpuPeriod)
-	memory := &specs.LinuxMemory{Limit: &limits.Memory}
+	memory := &specs.LinuxMemory{Limit: &limits.Memory} // of this copy of the limits
 	if h.swapLimit {
 		memory.Swap = &limits.Memory // of both together: no swap
 	}
