@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { setImmediate as turn } from "node:timers/promises";
+import { linkSync, renameSync, rmSync } from "node:fs";
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
 import { Client, NoAnswerError } from "../src/nats.mjs";
 import { Server } from "./host.mjs";
@@ -171,4 +172,21 @@ test("close sends what was written", async (t) => {
   client.publish("a", "last words");
   await client.close();
   assert.equal(await got.promise, "last words");
+});
+
+test("a socket that a killed host left is replaced by the next one", async (t) => {
+  const { server, client, next } = await connected(t);
+  const again = next();
+  const kept = `${server.path}.kept`;
+  linkSync(server.path, kept);
+  await server.die(); // it takes the name away
+  renameSync(kept, server.path);
+  await sleep(1200);
+  rmSync(server.path);
+  await server.listen();
+  const since = performance.now();
+  await again;
+  assert.ok(performance.now() - since < 2000);
+  server.onPublish = (subject, payload, reply) => server.send(reply, "ok");
+  assert.equal(String(await client.request("after", "", 5000)), "ok");
 });
