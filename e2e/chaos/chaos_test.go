@@ -5,7 +5,7 @@
 // else on the host is touched.
 //
 //	go test ./e2e/chaos                        the short form, about a minute
-//	go test ./e2e/chaos -chaos.full            all of it, at most 12 minutes
+//	go test ./e2e/chaos -chaos.full            all of it, ten minutes on an idle host, 14 at most
 //	    -chaos.seed N                          the order, victims and moments of an earlier run
 //	    -chaos.report FILE                     what was measured, as JSON
 //	    -update                                keep it in testdata and write docs/recovery.md anew

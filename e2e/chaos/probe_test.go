@@ -2,12 +2,16 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/ocmt/ocmt/orchestrator/fault"
 )
 
 // patience is how long a caller waits; a call that takes longer is as bad as
@@ -178,4 +182,57 @@ func (o outcome) interrupted() []string {
 	}
 	return []string{fmt.Sprintf("%d of %d calls to plugins that went on failed, %d were slow, down %s, the first: %v",
 		o.failed, o.calls, o.slow, o.down, o.firstErr)}
+}
+
+// TestOutcome reads what a probe saw: calls that were good (g), failed (f),
+// or waited for too long (s), one every 100 ms.
+func TestOutcome(t *testing.T) {
+	begun := time.Now()
+	for _, tc := range []struct {
+		calls           string
+		since           int // the call at which the fault came
+		down, recovered time.Duration
+		failed, slow    int
+	}{
+		{calls: "ggggg", since: 2, recovered: 110 * time.Millisecond},
+		{calls: "ggffg", since: 2, down: 200 * time.Millisecond, recovered: 210 * time.Millisecond, failed: 2},
+		{calls: "ggfgsgg", since: 2, down: 200 * time.Millisecond, recovered: 310 * time.Millisecond, failed: 1, slow: 1},
+		{calls: "fgggg", since: 1, recovered: 110 * time.Millisecond}, // from before the fault
+	} {
+		p := &probe{samples: map[string][]sample{}}
+		for i, c := range tc.calls {
+			s := sample{at: begun.Add(time.Duration(i) * 100 * time.Millisecond), took: 10 * time.Millisecond}
+			switch c {
+			case 'f':
+				s.err = errdefs.ErrUnavailable
+			case 's':
+				s.took = patience + time.Second
+			}
+			p.samples["p"] = append(p.samples["p"], s)
+		}
+		o := p.worst(begun.Add(time.Duration(tc.since)*100*time.Millisecond), "p")
+		if o.down != tc.down || o.recovered != tc.recovered || o.failed != tc.failed || o.slow != tc.slow {
+			t.Errorf("%s: down %s, recovered %s, %d failed, %d slow; want %s, %s, %d, %d",
+				tc.calls, o.down, o.recovered, o.failed, o.slow, tc.down, tc.recovered, tc.failed, tc.slow)
+		}
+		if broken := o.interrupted(); (len(broken) > 0) != (tc.failed > 0) {
+			t.Errorf("%s: interrupted %v", tc.calls, broken)
+		}
+	}
+}
+
+func TestTyped(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		fine bool
+	}{
+		{fault.New(fault.ErrPlugin, "plugin_crashed", "it ended").WithRetry(), true},
+		{fault.New(fault.ErrPlugin, "plugin_threw", "it threw"), false},
+		{fault.New(context.DeadlineExceeded, "timeout", "too late").WithRetry(), false},
+		{errors.New("anything"), false},
+	} {
+		if err := typed(tc.err); (err == nil) != tc.fine {
+			t.Errorf("%v: %v", tc.err, err)
+		}
+	}
 }
