@@ -175,7 +175,7 @@ func (l *Limits) validate(p *problems) {
 // InvalidArgument error: such a limit would protect nothing.
 func (l *Limits) CheckHost(host Info) error {
 	var p problems
-	p.check(host.Memory == 0 || l.Memory <= host.Memory, "limit memory: %d exceeds the host's %d bytes", l.Memory, host.Memory)
+	p.check(host.Memory == 0 || l.Memory <= host.Memory, "limit memory: %d MiB exceeds the host's %d MiB", l.Memory>>20, host.Memory>>20)
 	p.check(host.CPUs == 0 || l.CPUs <= float64(host.CPUs), "limit cpus: %v exceeds the host's %d", l.CPUs, host.CPUs)
 	return p.err("limits")
 }

@@ -172,7 +172,7 @@ func TestCheckHost(t *testing.T) {
 		"unknown host":    {Info{}, ""},
 		"ample host":      {Info{CPUs: 4, Memory: 2 << 30}, ""},
 		"too few cpus":    {Info{CPUs: 2, Memory: 2 << 30}, "limit cpus: 4 exceeds the host's 2"},
-		"too little room": {Info{CPUs: 4, Memory: 1 << 30}, "limit memory: 2147483648 exceeds the host's 1073741824 bytes"},
+		"too little room": {Info{CPUs: 4, Memory: 1 << 30}, "limit memory: 2048 MiB exceeds the host's 1024 MiB"},
 	} {
 		err := limits.CheckHost(c.host)
 		if c.says == "" && err != nil {

@@ -30,6 +30,9 @@ func (d *Daemon) describe(p plugin.Installed) v1.Plugin {
 	if !st.NextAttempt.IsZero() {
 		out.NextAttempt = &st.NextAttempt
 	}
+	if u := d.newest(p.Key); u != nil {
+		out.Adopted = u.adopted
+	}
 	if e := st.LastExit; !e.At.IsZero() {
 		out.LastExit = &v1.Exit{At: e.At, Class: string(e.Class), Code: e.Code, Detail: e.Message}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -107,8 +108,15 @@ func (d *Daemon) checkResource(g policy.Grant) error {
 	asked := policy.Resolve(time.Now(), []policy.Grant{g}, policy.Narrowing{}, d.limits).Resources
 	limits := sandbox.LimitsFor(sandbox.RolePlugin)
 	limits.Memory, limits.CPUs, limits.PIDs = asked.Memory, asked.CPUs, asked.PIDs
-	return limits.CheckHost(d.info)
+	if err := limits.CheckHost(d.info); err != nil {
+		return fault.New(errdefs.ErrInvalidArgument, "limits_too_large", "this host has less than that: %w", err).
+			WithHint("it has %d CPUs and %s of memory; grant less", d.info.CPUs, humanSize(d.info.Memory))
+	}
+	return nil
 }
+
+// humanSize says a size in whole MiB, the unit that memory is granted in.
+func humanSize(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) + " MiB" }
 
 func errNoSecrets(name string) error {
 	return fault.New(errdefs.ErrFailedPrecondition, "no_secrets", "the secret %s cannot be granted: this version of ocmt keeps no secrets", plugin.Printable(name, 100)).

@@ -68,6 +68,9 @@ func TestTakeOver(t *testing.T) {
 		t.Errorf("taken over as %+v, was %+v", st, was)
 	}
 	s.call(same)
+	if shown, err := (pluginAPI{s.Daemon}).Get(t.Context(), same.Tenant, same.ID); err != nil || !shown.Adopted || shown.State != "running" {
+		t.Errorf("shown as %+v, %v", shown.Plugin, err)
+	}
 	if got := s.outcomes("plugin.adopt"); len(got) < 2 || got[0] != outcomeBegun {
 		t.Errorf("records of the take-over: %v", got)
 	}

@@ -19,12 +19,6 @@ const (
 	listTimeout  = 20 * time.Second
 )
 
-// States of the engine.
-const (
-	engineOK          = "ok"
-	engineUnreachable = "unreachable"
-)
-
 // engineHealth is whether the engine answers.
 type engineHealth struct {
 	mu    sync.Mutex
@@ -47,9 +41,9 @@ func (h *engineHealth) set(err error) bool {
 func (h *engineHealth) show(e *v1.Engine) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e.State, e.Since = engineOK, h.since
+	e.State, e.Since = v1.EngineOK, h.since
 	if h.err != nil {
-		e.State, e.Error = engineUnreachable, h.err.Error()
+		e.State, e.Error = v1.EngineUnreachable, h.err.Error()
 	}
 }
 

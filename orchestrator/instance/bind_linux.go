@@ -92,6 +92,20 @@ func mountAttributes(flags uintptr) uint64 {
 	return attributes
 }
 
+// mapTo maps the owner's id of files to id. Root gets an id that no file has:
+// gVisor makes files as root, who has to be somebody, and gives them to the
+// container's user before anybody sees them.
+func mapTo(owner, id uint32) []syscall.SysProcIDMap {
+	nobody := 65534
+	if int(owner) == nobody {
+		nobody--
+	}
+	return []syscall.SysProcIDMap{
+		{ContainerID: int(owner), HostID: int(id), Size: 1},
+		{ContainerID: nobody, HostID: 0, Size: 1},
+	}
+}
+
 // ownerMapping returns a user name space that maps the ids of dir's owner to
 // uid. A name space comes into being with a process only: this program itself,
 // traced, so that it stops before its first instruction and is killed there.
@@ -106,8 +120,8 @@ func ownerMapping(dir *os.File, uid uint32) (*os.File, error) {
 		Env: []string{},
 		Sys: &syscall.SysProcAttr{
 			Cloneflags:  syscall.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{ContainerID: int(st.Uid), HostID: int(uid), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{ContainerID: int(st.Gid), HostID: int(uid), Size: 1}},
+			UidMappings: mapTo(st.Uid, uid),
+			GidMappings: mapTo(st.Gid, uid),
 			Ptrace:      true,
 			Pdeathsig:   syscall.SIGKILL,
 		},

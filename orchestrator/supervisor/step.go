@@ -123,7 +123,7 @@ func apply(p Policy, u Unit, ev Event) Unit {
 		u = u.end(ClassStopped, "restarted")
 	case Reset:
 		u.Counters = Counters{LastExit: u.LastExit}
-		u.hostFailures, u.LastError = 0, ""
+		u.hostFailures, u.LastError, u.unasked = 0, "", false
 	case Tamper:
 		u.Tampered = cmp.Or(ev.Reason, "its payload was altered")
 	case Remove:
