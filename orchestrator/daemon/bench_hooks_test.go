@@ -3,9 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -13,45 +10,12 @@ import (
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
-	"github.com/ocmt/ocmt/orchestrator/install"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
 // hookSource is a plugin whose one hook changes every event, which is the
 // dearest thing that a handler can do.
 const hookSource = `exports.hooks = [{ event: "bench:through:before", handler: (payload) => { payload.n = (payload.n ?? 0) + 1; } }];`
-
-// installHook installs one more plugin with that hook.
-func installHook(b *testing.B, d *Daemon, n int) {
-	b.Helper()
-	dir := b.TempDir()
-	manifest := fmt.Sprintf(`{"name":"hook-%d","version":"1.0.0","main":"index.js"}`, n)
-	for name, text := range map[string]string{"package.json": manifest, "index.js": hookSource} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			b.Fatal(err)
-		}
-	}
-	installDir(b, d, dir)
-}
-
-// installDir installs a directory, with all that it asks for.
-func installDir(b *testing.B, d *Daemon, dir string) {
-	b.Helper()
-	r, w := io.Pipe()
-	tar := exec.CommandContext(b.Context(), "tar", "-C", dir, "-cf", "-", ".")
-	tar.Stdout = w
-	go func() { w.CloseWithError(tar.Run()) }()
-	p, err := d.installer.Install(b.Context(), install.Request{
-		Tenant: plugin.DefaultTenant, Source: plugin.SourcePath, Spec: dir, Upload: r,
-		Review: d.reviewer(httpapi.Install{Accept: v1.AcceptAll}),
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := (pluginAPI{d}).startInstalled(b.Context(), p.Key, false); err != nil {
-		b.Fatal(err)
-	}
-}
 
 // BenchmarkHook gives an event to the handlers of 1 and of 10 plugins, one
 // after the other, each of which changes it; and to compare, sends the same to
@@ -62,7 +26,7 @@ func BenchmarkHook(b *testing.B) {
 	installed := 0
 	for _, handlers := range []int{1, 10} {
 		for ; installed < handlers; installed++ {
-			installHook(b, d, installed)
+			installSource(b, d, fmt.Sprintf("hook-%d", installed), hookSource)
 		}
 		b.Run(fmt.Sprintf("path=bare/handlers=%d", handlers), func(b *testing.B) {
 			parallel(b, 1, func(ctx context.Context) error { return bareHooks(ctx, d, handlers) })

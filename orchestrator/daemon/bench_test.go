@@ -3,10 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"io"
-	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,12 +12,10 @@ import (
 	"time"
 
 	"github.com/ocmt/ocmt/bus/wire"
-	"github.com/ocmt/ocmt/images"
 	httpapi "github.com/ocmt/ocmt/orchestrator/api/http"
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/client"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
-	"github.com/ocmt/ocmt/orchestrator/supervisor"
 )
 
 // The figures of these benchmarks are to be read against each other, in one
@@ -31,47 +26,14 @@ const benchPlugin = "seed-cjs"
 // payload makes params of about 256 B as they go over the wire.
 var payload = json.RawMessage(`{"a":1,"b":2,"pad":"` + strings.Repeat("x", 180) + `"}`)
 
-// openBench opens a daemon over a home of the benchmark's own, with the images
-// that `make build` wrote and our fixture plugin installed. The policy restarts
-// at once, so that a crash costs what a start costs.
-func openBench(b *testing.B) *Daemon {
+// openBench opens a daemon on the engine that the environment asks for, with
+// our fixture plugin installed.
+func openBench(b *testing.B) *Daemon { return openBenchOn(b, chosenEngine()) }
+
+// openBenchOn is openBench on an engine.
+func openBenchOn(b *testing.B, name string) *Daemon {
 	b.Helper()
-	bin, err := filepath.Abs("../../bin")
-	if err != nil {
-		b.Fatal(err)
-	}
-	index, err := images.ReadIndex(bin)
-	if err != nil {
-		b.Skip("no images, run `make build`: ", err)
-	}
-	b.Setenv("OCMT_IMAGES", bin)
-	built := index[runtime.GOARCH]
-	images.BaseDigest, images.InstallDigest = built[images.Base].Digest, built[images.Install].Digest
-	home, err := os.MkdirTemp("", "ocmt-bench-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	policy := supervisor.DefaultPolicy()
-	policy.HealthyRun = 0
-	policy.MaxExits = 1 << 30
-	d, err := open(b.Context(), Options{Home: home, Stderr: io.Discard}, policy)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		ctx := context.WithoutCancel(b.Context())
-		for _, p := range d.catalog.list("") {
-			if err := (pluginAPI{d}).Uninstall(ctx, p.Key.Tenant, p.Key.ID, false); err != nil {
-				b.Error(err)
-			}
-		}
-		if err := d.Close(); err != nil {
-			b.Error(err)
-		}
-		if err := os.RemoveAll(home); err != nil {
-			b.Error(err)
-		}
-	})
+	d := openReal(b, name)
 	installDir(b, d, filepath.Join("../../e2e/testdata/plugins", benchPlugin))
 	return d
 }

@@ -53,7 +53,8 @@ func hook(event string) wire.Registration {
 // stage is a daemon over a fake engine, whose plugins are scripts.
 type stage struct {
 	*Daemon
-	t testing.TB
+	t      testing.TB
+	policy supervisor.Policy
 
 	mu      sync.Mutex
 	scripts map[string]script
@@ -62,13 +63,19 @@ type stage struct {
 // newStage opens a daemon as Open does, but for the engine.
 func newStage(t testing.TB) *stage {
 	t.Helper()
+	return newStageWith(t, supervisor.Policy{})
+}
+
+// newStageWith is newStage with another policy of restarts.
+func newStageWith(t testing.TB, policy supervisor.Policy) *stage {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "ocmt-stage-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	base, install := images.BaseDigest, images.InstallDigest
 	images.BaseDigest, images.InstallDigest = fakeImage, fakeImage
-	s := &stage{t: t, scripts: map[string]script{}}
+	s := &stage{t: t, policy: policy, scripts: map[string]script{}}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -89,7 +96,7 @@ func newStage(t testing.TB) *stage {
 // open opens a daemon over a home and an engine.
 func (s *stage) open(dir string, engine sandbox.Engine) {
 	s.t.Helper()
-	d := newDaemon(Options{Home: dir, Stderr: io.Discard}, supervisor.Policy{})
+	d := newDaemon(Options{Home: dir, Stderr: io.Discard}, s.policy)
 	s.Daemon, d.engine, d.image = d, engine, fakeImage
 	var err error
 	if d.info, err = engine.Info(s.t.Context()); err != nil {
