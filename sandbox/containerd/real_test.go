@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -404,4 +405,57 @@ func TestRecordedSpec(t *testing.T) {
 	if got.Linux.CgroupsPath != "/ocmt/"+spec.ID || !got.Root.Readonly || !got.Process.NoNewPrivileges || got.Linux.Seccomp == nil {
 		t.Errorf("spec %+v", got)
 	}
+}
+
+// TestOddHome lists by a label that needs quoting.
+func TestOddHome(t *testing.T) {
+	e := open(t, Options{})
+	spec := probe(t, e, "exit", "0")
+	home := "a\"b\\c, d==é/|" + rand.Text()
+	spec.Labels[sandbox.LabelHome] = home
+	if err := e.Create(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	defer remove(t, e, spec.ID)
+	if c := only(t, e, home); c.ID != spec.ID {
+		t.Errorf("listed %+v", c)
+	}
+}
+
+// TestNothingGrows lives through containers and counts what the engine holds.
+func TestNothingGrows(t *testing.T) {
+	e := withRuntime(t, defaultRuntime)
+	spec := probe(t, e, "print", "3")
+	lives := func(n int) {
+		for range n {
+			start(t, e, spec)
+			wait(t, e, spec.ID)
+			if got := logs(t, e, spec.ID, sandbox.LogOptions{Follow: true}); strings.Count(got, "line ") != 3 {
+				t.Errorf("output %q", got)
+			}
+			remove(t, e, spec.ID)
+		}
+	}
+	lives(2)
+	goroutines, files := runtime.NumGoroutine(), openFiles(t)
+	lives(10)
+	const slack = 3 // the client's own, and what is just ending
+	if now := runtime.NumGoroutine(); now > goroutines+slack {
+		t.Errorf("%d goroutines, and before %d", now, goroutines)
+	}
+	if now := openFiles(t); now > files+slack {
+		t.Errorf("%d open files, and before %d", now, files)
+	}
+	if len(e.outputs) != 0 || len(e.containers.held) != 0 {
+		t.Errorf("%d outputs and %d locks are held", len(e.outputs), len(e.containers.held))
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
