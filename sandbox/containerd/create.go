@@ -31,9 +31,11 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	if err != nil {
 		return err
 	}
-	release, err := e.containers.hold(ctx, spec.ID)
+	turn, end := e.bound(ctx)
+	defer end()
+	release, err := e.containers.hold(turn, spec.ID)
 	if err != nil {
-		return err
+		return e.fail(turn, "create container "+spec.ID, err)
 	}
 	defer release()
 	return e.create(ctx, made, image, c)

@@ -19,17 +19,38 @@ const (
 	// poll is how often a container is looked at when nothing tells of it: for
 	// starts and removals by another process.
 	poll = time.Second
+	// createTime bounds the creation of a task, which nobody waits for as long:
+	// see Start.
+	createTime = 3 * time.Minute
 	// retry is the pause before an engine is asked again that went away.
 	retry = 100 * time.Millisecond
 )
 
-// Start runs a created container.
+// Start runs a created container. What it asks of containerd is not broken off
+// when ctx ends: a task whose creation is cancelled while its runtime is slow
+// may be forgotten by containerd and run on. Then the next call for the
+// container waits for it.
 func (e *Engine) Start(ctx context.Context, id string) error {
+	ctx, cancel := e.bound(ctx)
+	defer cancel()
 	release, err := e.containers.hold(ctx, id)
 	if err != nil {
-		return err
+		return e.fail(ctx, "start container "+id, err)
 	}
-	defer release()
+	started := make(chan error, 1)
+	go func() {
+		defer release()
+		started <- e.start(ctx, id)
+	}()
+	select {
+	case err := <-started:
+		return err
+	case <-ctx.Done():
+		return e.fail(ctx, "start container "+id, ctx.Err())
+	}
+}
+
+func (e *Engine) start(ctx context.Context, id string) error {
 	if _, err := e.find(ctx, id); err != nil {
 		return err
 	}
@@ -37,10 +58,14 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 	if !r.Started.IsZero() {
 		return fmt.Errorf("cannot start container %s: it was started before: %w", id, errdefs.ErrFailedPrecondition)
 	}
-	if err := e.createTask(ctx, id, r); err != nil {
+	if err := e.createTask(context.WithoutCancel(ctx), id, r); err != nil {
 		return err
 	}
-	err = e.startTask(ctx, id, r)
+	if ctx.Err() != nil { // nobody knows of it
+		e.abandon(ctx, id)
+		return e.fail(ctx, "start container "+id, ctx.Err())
+	}
+	err := e.startTask(context.WithoutCancel(ctx), id, r)
 	e.changes.tell()
 	return err
 }
@@ -52,7 +77,7 @@ func (e *Engine) createTask(ctx context.Context, id string, r record) error {
 	if err != nil {
 		return err
 	}
-	call, cancel := e.bound(ctx)
+	call, cancel := context.WithTimeoutCause(ctx, max(createTime, e.timeout), errSilent)
 	defer cancel()
 	what := "start container " + id
 	mounts, err := e.client.SnapshotService(snapshotter).Mounts(call, id)
@@ -231,9 +256,11 @@ func (e *Engine) kill(ctx context.Context, id string, signal unix.Signal) error 
 
 // Remove ends the container and removes its record, snapshot and files.
 func (e *Engine) Remove(ctx context.Context, id string) error {
-	release, err := e.containers.hold(ctx, id)
+	turn, end := e.bound(ctx)
+	defer end()
+	release, err := e.containers.hold(turn, id)
 	if err != nil {
-		return err
+		return e.fail(turn, "remove container "+id, err)
 	}
 	defer release()
 	if _, err := e.find(ctx, id); errdefs.IsNotFound(err) {

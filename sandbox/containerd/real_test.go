@@ -459,3 +459,32 @@ func openFiles(t *testing.T) int {
 	}
 	return len(all)
 }
+
+// TestCancelledStart gives up at every moment of a start. Whatever came of it,
+// Remove removes.
+func TestCancelledStart(t *testing.T) {
+	for _, runtime := range []string{defaultRuntime, gvisor} {
+		t.Run(runtime, func(t *testing.T) {
+			e := withRuntime(t, runtime)
+			spec := probe(t, e, "sleep", "-1")
+			spec.Runtime = runtime
+			for patience := time.Millisecond; patience < time.Second; patience *= 3 {
+				if err := e.Create(t.Context(), spec); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				began := time.Now()
+				err := e.Start(ctx, spec.ID)
+				cancel()
+				if err != nil && !errdefs.IsDeadlineExceeded(err) {
+					t.Errorf("after %s: %v", patience, err)
+				}
+				if took := time.Since(began); took > patience+time.Second {
+					t.Errorf("given %s, it took %s", patience, took)
+				}
+				remove(t, e, spec.ID)
+				wantNothing(t, e, spec.ID)
+			}
+		})
+	}
+}
