@@ -13,8 +13,7 @@
 // `make chaos` is `go test ./e2e/chaos -run TestChaos -chaos.full -timeout 15m
 // -v -chaos.report FILE`. E2E_ENGINE chooses what the short form runs on,
 // docker (the default) or containerd; the full form runs on both, and what takes
-// minutes on the chosen one. It needs
-// root, and bin/ocmt of `make build`.
+// minutes on the chosen one alone. It needs root, and bin/ocmt of `make build`.
 package chaos
 
 import (
