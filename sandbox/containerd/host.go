@@ -69,12 +69,21 @@ func (h *host) check(limits sandbox.Limits) error {
 	return limits.CheckHost(sandbox.Info{CPUs: h.cpus, Memory: h.memory})
 }
 
+// cgroup is the directory of a container's control group, or of the one for
+// memory.
+func (h *host) cgroup(id string) string {
+	if h.cgroupV2 {
+		return filepath.Join(cgroupRoot, cgroupPath(id))
+	}
+	return filepath.Join(cgroupRoot, "memory", cgroupPath(id))
+}
+
 // oomKilled says that the memory limit has ended a process of a container,
 // whose control group is there until the container is removed.
 func (h *host) oomKilled(id string) bool {
-	path := filepath.Join(cgroupRoot, "memory", cgroupPath(id), "memory.oom_control")
+	path := filepath.Join(h.cgroup(id), "memory.oom_control")
 	if h.cgroupV2 {
-		path = filepath.Join(cgroupRoot, cgroupPath(id), "memory.events")
+		path = filepath.Join(h.cgroup(id), "memory.events")
 	}
 	text, err := os.ReadFile(path)
 	return err == nil && countsOOMKill(string(text))

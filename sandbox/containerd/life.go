@@ -263,14 +263,19 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 		return e.fail(turn, "remove container "+id, err)
 	}
 	defer release()
-	if _, err := e.find(ctx, id); errdefs.IsNotFound(err) {
+	c, err := e.find(ctx, id)
+	if errdefs.IsNotFound(err) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	ctx, cancel := e.cleanUp(ctx)
 	defer cancel()
 	if err := e.deleteTask(ctx, id); err != nil {
+		return err
+	}
+	if err := e.endOrphan(ctx, c); err != nil {
 		return err
 	}
 	e.endOutput(id)

@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -158,4 +159,39 @@ func TestEngineStaysAway(t *testing.T) {
 		pause(t.Context(), 20*time.Millisecond, nil)
 	}
 	remove(t, e, spec.ID)
+}
+
+// TestForgottenContainer has containerd forget a container that runs.
+func TestForgottenContainer(t *testing.T) {
+	for _, runtime := range []string{defaultRuntime, gvisor} {
+		t.Run(runtime, func(t *testing.T) {
+			withRuntime(t, runtime)
+			d := newDaemon(t)
+			e := d.connect(t, Options{Dir: tempDir(t)})
+			spec := probe(t, e, "sleep", "0")
+			spec.Runtime = runtime
+			start(t, e, spec)
+			d.kill(t)
+			bundle := filepath.Join(d.dir, "state", "io.containerd.runtime.v2.task", namespace, spec.ID)
+			if err := errors.Join(unix.Unmount(filepath.Join(bundle, "rootfs"), unix.MNT_DETACH), os.RemoveAll(bundle)); err != nil {
+				t.Fatal(err)
+			}
+			d.start(t)
+			e = d.connect(t, Options{Dir: e.dir})
+			if len(processes(t, spec.ID)) == 0 {
+				t.Error("nothing runs")
+			}
+			if exit := wait(t, e, spec.ID); exit.Code != 137 {
+				t.Errorf("exit %+v", exit)
+			}
+			remove(t, e, spec.ID)
+			wantNothing(t, e, spec.ID)
+			if left, err := filepath.Glob(filepath.Join(runtimeRoot, spec.ID+"*")); err != nil || len(left) > 0 {
+				t.Errorf("the runtime keeps %q, %v", left, err)
+			}
+			for _, err := e.connect(t.Context()); err != nil; _, err = e.connect(t.Context()) {
+				pause(t.Context(), 20*time.Millisecond, nil)
+			}
+		})
+	}
 }
