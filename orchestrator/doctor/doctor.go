@@ -58,11 +58,7 @@ type Options struct {
 func Run(ctx context.Context, opts Options) []Check {
 	uid := os.Geteuid()
 	checks := []Check{checkUser(uid), checkHome(opts.Home), checkFileSystem(opts.Home), checkConfigs(opts.Home)}
-	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
-	defer cancel()
-	_, info, err := engine.Open(ctx, engine.Options{
-		Name: opts.Engine, Runtime: opts.Runtime, Logger: slog.New(slog.DiscardHandler),
-	})
+	info, err := lookAtEngine(ctx, opts)
 	checks = append(checks, checkEngine(info, err))
 	checks = append(checks, checkImages()...)
 	checks = append(checks, checkStore(uid, canFreeze(uid, opts.Home)), checkState(uid))
@@ -75,6 +71,22 @@ func Run(ctx context.Context, opts Options) []Check {
 		checks = append(checks, checkWarning(w))
 	}
 	return checks
+}
+
+// lookAtEngine asks the engine about itself. What that needs on the disk is
+// removed again.
+func lookAtEngine(ctx context.Context, opts Options) (sandbox.Info, error) {
+	dir, err := os.MkdirTemp("", "ocmt-doctor-")
+	if err != nil {
+		return sandbox.Info{}, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary directory
+	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
+	defer cancel()
+	_, info, err := engine.Open(ctx, engine.Options{
+		Name: opts.Engine, Runtime: opts.Runtime, Dir: dir, Logger: slog.New(slog.DiscardHandler),
+	})
+	return info, err
 }
 
 // checkUser asks who else acts with the rights that the daemon has.

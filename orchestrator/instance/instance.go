@@ -23,7 +23,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/bus"
-	"github.com/ocmt/ocmt/bus/subject"
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
@@ -97,15 +96,18 @@ type Instance struct {
 
 	loadMessage []byte // the encoded wire.Load
 
+	inFlight inFlight
+
 	progressMu sync.Mutex
 	progress   map[string]func(wire.Progress)
 
 	closing sync.Mutex // one Close or Detach at a time
 
-	mu      sync.Mutex
-	undo    []undo             // run backwards by Close
-	unwatch context.CancelFunc // ends the watcher
-	seen    sighting           // once it was started
+	mu       sync.Mutex
+	undo     []undo             // run backwards by Close
+	unwatch  context.CancelFunc // ends the watcher
+	askAgain context.CancelFunc // has the watcher ask the engine anew
+	seen     sighting           // once it was started
 }
 
 // undo is a step of taking an instance down.
@@ -212,22 +214,6 @@ func (in *Instance) Surface() plugin.Surface {
 		s.Diagnostics = append(s.Diagnostics, plugin.Diagnostic(d))
 	}
 	return s
-}
-
-// Stop asks the plugin to end in order and kills what is left after grace.
-func (in *Instance) Stop(ctx context.Context, grace time.Duration) error {
-	deadline := time.Now().Add(grace)
-	asked, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	var stopped wire.Stopped
-	if err := in.request(asked, subject.Stop, &wire.Stop{Reason: "asked", GraceMillis: grace.Milliseconds()}, &stopped); err == nil {
-		select {
-		case <-in.done:
-			return nil
-		case <-asked.Done():
-		}
-	}
-	return in.engine.Stop(ctx, in.id, max(time.Until(deadline), 0))
 }
 
 // Close removes every trace of the instance but the plugin's state. It may be
