@@ -133,7 +133,7 @@ func (s *suite) disk(t *testing.T, e engine) {
 // The names of these faults.
 const (
 	fullDisk     = "a full disk under the home"
-	slowDisk     = "a slow disk: every write waits up to 400 ms"
+	slowDisk     = "a slow disk, every write waits up to 400 ms"
 	readOnlyDisk = "a disk that goes read-only, as ext4 does at an error"
 )
 

@@ -100,6 +100,25 @@ func writeFigures(b *strings.Builder, rep *report) {
 		fmt.Fprintf(b, "| the engine hangs for %d s: slowest `ocmt status` | %s | %s; %d of %d calls failed; the plugin that ended meanwhile answers %s after the engine | 1 s; no call fails |\n",
 			h.HungMS/1000, h.Engine, seconds(h.Status), h.Failed, h.Calls, seconds(h.After))
 	}
+	writeBroken(b, rep)
+}
+
+// writeBroken names the faults after which something did not hold.
+func writeBroken(b *strings.Builder, rep *report) {
+	counts, order := map[string]int{}, []string{}
+	for _, v := range rep.Broken {
+		name, _, _ := strings.Cut(v, ": ")
+		if counts[name]++; counts[name] == 1 {
+			order = append(order, name)
+		}
+	}
+	if len(order) == 0 {
+		return
+	}
+	b.WriteString("\nIn this run something did not hold after:\n\n")
+	for _, name := range order {
+		fmt.Fprintf(b, "- %s (%d violations)\n", name, counts[name])
+	}
 }
 
 func writeFaults(b *strings.Builder, rep *report) {
