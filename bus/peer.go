@@ -252,6 +252,9 @@ func (p *Peer) Disconnected() <-chan struct{} {
 	return p.gone
 }
 
+// Closed returns a channel that is closed by Close.
+func (p *Peer) Closed() <-chan struct{} { return p.done }
+
 // Close revokes the identity: every connection of the runner and of the host
 // is closed at once, the socket is removed, and calls that wait fail with
 // Unavailable. It returns when nothing of the peer runs any more, except

@@ -3,11 +3,14 @@ package instance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/subject"
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/orchestrator/fault"
@@ -17,10 +20,16 @@ import (
 // be given it: a message holds an envelope too.
 const maxHookValue = wire.MaxSize - 64<<10
 
+// redeliver is the pause before a call is sent again that found no runner, which
+// may be about to connect again.
+const redeliver = 20 * time.Millisecond
+
 // CallTool sends the call and returns the runner's answer. progress, which may
-// be nil, gets its interim results. As soon as the plugin's connection ends,
-// the error is Unavailable and says that the call may be tried again; it wraps
-// bus.ErrNoRunner for a call that the plugin never got.
+// be nil, gets its interim results. A runner that is not there, but whose
+// container runs, is waited for: it connects again. As soon as the connection
+// ends that the call went over, the error is Unavailable and says that the call
+// may be tried again; it wraps bus.ErrNoRunner for a call that the plugin never
+// got.
 func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
 	if progress != nil {
 		in.progressMu.Lock()
@@ -33,7 +42,7 @@ func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress f
 		}()
 	}
 	var result wire.ToolResult
-	err := in.request(ctx, subject.Tool, &call, &result)
+	err := in.exchange(ctx, in.deliver, subject.Tool, &call, &result)
 	if err == nil && progress != nil {
 		_ = in.peer.Settle(ctx) // the last interim results are wanted too, but not more than the answer
 	}
@@ -51,10 +60,11 @@ func (in *Instance) Cancel(id string) {
 
 // CallHook gives an event to one handler and returns its answer. When ctx ends
 // first, the runner is told to abort the handler. The class is fault.ErrPlugin
-// for an answer that is none; a connection that ends is as in CallTool.
+// for an answer that is none; a runner that is not there and a connection that
+// ends are as in CallTool.
 func (in *Instance) CallHook(ctx context.Context, call wire.HookCall) (wire.HookResult, error) {
 	var result wire.HookResult
-	if err := in.request(ctx, subject.Hook, &call, &result); err != nil {
+	if err := in.exchange(ctx, in.deliver, subject.Hook, &call, &result); err != nil {
 		if ctx.Err() != nil {
 			in.Cancel(call.ID)
 		}
@@ -106,12 +116,39 @@ func (in *Instance) Request(ctx context.Context, verb string, data []byte) ([]by
 	return in.peer.Request(ctx, verb, data)
 }
 
+// deliver is Request, sent again as long as no runner took it and one may come
+// back.
+func (in *Instance) deliver(ctx context.Context, verb string, data []byte) ([]byte, error) {
+	for {
+		answer, err := in.Request(ctx, verb, data)
+		if !errors.Is(err, bus.ErrNoRunner) {
+			return answer, err
+		}
+		select {
+		case <-time.After(redeliver):
+			continue
+		case <-in.done:
+		case <-in.peer.Closed():
+		case <-ctx.Done():
+		}
+		return nil, err
+	}
+}
+
 func (in *Instance) request(ctx context.Context, verb string, msg, into wire.Message) error {
+	return in.exchange(ctx, in.Request, verb, msg, into)
+}
+
+// sender is Request or deliver.
+type sender func(ctx context.Context, verb string, data []byte) ([]byte, error)
+
+// exchange encodes a message, sends it, and decodes the answer.
+func (in *Instance) exchange(ctx context.Context, send sender, verb string, msg, into wire.Message) error {
 	data, err := wire.Encode(msg)
 	if err != nil {
 		return err
 	}
-	answer, err := in.Request(ctx, verb, data)
+	answer, err := send(ctx, verb, data)
 	if errdefs.IsUnavailable(err) {
 		return fault.New(errdefs.ErrUnavailable, "plugin_gone", "cannot reach plugin %s: %w", in.plan.Key, err).
 			WithHint("it is started again; try again in a moment, and see why: ocmt plugins logs %s --previous", in.plan.Key.ID).WithRetry()

@@ -13,17 +13,13 @@ const (
 	// The engine is asked again after it failed, with a growing pause.
 	waitPauseMin = 100 * time.Millisecond
 	waitPauseMax = 2 * time.Second
-
-	// missingTime is how long lists of the engine must not hold a container
-	// before that is believed.
-	missingTime = 5 * time.Second
 )
 
 // watch begins to wait for the container's end, with what is known of it.
 func (in *Instance) watch(ctx context.Context, seen sighting) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	in.mu.Lock()
-	in.unwatch = cancel
+	in.unwatch, seen.askAgain = cancel, func() {}
 	seen.started = true
 	in.seen = seen
 	in.mu.Unlock()
@@ -47,7 +43,7 @@ func (in *Instance) wait(ctx context.Context) {
 	pause := waitPauseMin
 	for {
 		asked := time.Now()
-		exit, err := in.engine.Wait(ctx, in.id)
+		exit, again, err := in.waitOnce(ctx)
 		switch {
 		case err == nil:
 			in.end(exit)
@@ -57,6 +53,8 @@ func (in *Instance) wait(ctx context.Context) {
 			return
 		case ctx.Err() != nil:
 			return
+		case again:
+			continue
 		}
 		if time.Since(asked) > waitPauseMax { // it was there meanwhile
 			pause = waitPauseMin
@@ -71,6 +69,17 @@ func (in *Instance) wait(ctx context.Context) {
 		}
 		pause = min(2*pause, waitPauseMax)
 	}
+}
+
+// waitOnce is the engine's Wait, unless Observe wants it to be asked again.
+func (in *Instance) waitOnce(ctx context.Context) (exit sandbox.Exit, again bool, err error) {
+	call, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in.mu.Lock()
+	in.seen.askAgain = cancel
+	in.mu.Unlock()
+	exit, err = in.engine.Wait(call, in.id)
+	return exit, call.Err() != nil, err
 }
 
 // end says that the container has ended. Only the first one counts.
@@ -95,12 +104,16 @@ func unknownExit() sandbox.Exit { return sandbox.Exit{Code: -1, At: time.Now()} 
 
 // Observe takes what the engine's list said of the instance's container, nil
 // when it was not in it. It is the safety net under the engine's Wait: a
-// container that has ended, that two lists some time apart do not hold, or that
-// somebody has started anew, ends the instance. What a list says of an
-// instance that was not started, or has ended, does not matter.
+// container that has ended, or that somebody has started anew, ends the
+// instance. For one that is missing the engine is asked about that container
+// alone: a list that lacks some would else end many instances at once. What a
+// list says of an instance that was not started, or has ended, does not matter.
 func (in *Instance) Observe(c *sandbox.Container) {
 	in.mu.Lock()
 	exit, ended := in.seen.note(c, time.Now())
+	if in.seen.started && c == nil {
+		in.seen.askAgain()
+	}
 	in.mu.Unlock()
 	if ended {
 		in.end(exit)
@@ -113,32 +126,21 @@ type sighting struct {
 	// Of its first process; 0 and zero as long as no list has told.
 	pid       int
 	startedAt time.Time
-	// missing is when a list did not hold it, unless a later one did.
-	missing time.Time
+	askAgain  context.CancelFunc // has the watcher ask the engine anew
 }
 
 // note takes what a list said at a time, and says whether and how the container
 // has ended. A list may be older than the start.
 func (s *sighting) note(c *sandbox.Container, now time.Time) (exit sandbox.Exit, ended bool) {
-	lost := sandbox.Exit{Code: -1, At: now}
-	switch {
-	case !s.started:
+	if !s.started || c == nil {
 		return exit, false
-	case c == nil && s.missing.IsZero():
-		s.missing = now
-		return exit, false
-	case c == nil && now.Sub(s.missing) < missingTime:
-		return exit, false
-	case c == nil:
-		return lost, true
 	}
-	s.missing = time.Time{}
 	switch c.State {
 	case sandbox.StateExited:
 		return c.Exit, true
 	case sandbox.StateRunning:
 		if s.restarted(c) {
-			return lost, true
+			return sandbox.Exit{Code: -1, At: now}, true
 		}
 		if s.pid == 0 {
 			s.pid = c.PID
