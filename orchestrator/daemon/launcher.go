@@ -41,12 +41,23 @@ func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint6
 	l.d.generations.made(key, made)
 	in, err := l.d.factory.Prepare(ctx, plan)
 	if err != nil {
-		return nil, err
+		return nil, blameHost(err)
 	}
 	u := &unit{Instance: in, installed: p, allowed: made.allowed, d: l.d}
 	l.d.generations.prepared(u)
 	l.d.authority.Refresh(key) // sets the network of u
 	return u, nil
+}
+
+// blameHost gives what no part of ours has classed the class Unavailable: no
+// code of the plugin runs yet, so that a full disk, for example, is not held
+// against it.
+func blameHost(err error) error {
+	if class := errdefs.Resolve(err); class != errdefs.ErrUnknown && class != errdefs.ErrInternal {
+		return err
+	}
+	return fault.New(errdefs.ErrUnavailable, "host_failed", "%w", err).
+		WithHint("ocmt tries again by itself; see that the home has room and can be written to").WithRetry()
 }
 
 // plan says what an instance of a plugin is made of now.

@@ -88,11 +88,6 @@ func (p Policy) Delay(n int) time.Duration { return double(p.BackoffFirst, n, p.
 // resetAfter returns how long a run must last for n short runs to be forgotten.
 func (p Policy) resetAfter(n int) time.Duration { return max(p.ResetAfter, 2*p.Delay(n)) }
 
-// longestDelay is the longest that anything is ever waited for before a start.
-func (p Policy) longestDelay() time.Duration {
-	return max(p.TrialEvery, p.jitter(max(p.BackoffMax, p.HostBackoffMax), 1))
-}
-
 // jitter spreads d; random is in [0, 1).
 func (p Policy) jitter(d time.Duration, random float64) time.Duration {
 	return time.Duration(float64(d) * (1 + p.Jitter*(2*random-1)))

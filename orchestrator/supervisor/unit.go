@@ -136,12 +136,21 @@ type Unit struct {
 	hostFailures int // in a row
 }
 
+// longestDelay is the longest that the plugin's own failures are ever followed
+// by. What a clock that was set makes of it is no longer.
+func (c Counters) longestDelay(p Policy) time.Duration {
+	if c.CrashLooped {
+		return p.TrialEvery
+	}
+	return p.jitter(p.Delay(c.ShortRuns), 1)
+}
+
 // Restore returns the unit of a plugin whose counters were kept from before.
 // Times that a changed clock moved into the far future are pulled back.
 func Restore(p Policy, c Counters, desired bool, at time.Time) Unit {
 	if !c.NextAttempt.IsZero() {
 		// Counted from at it stays where it is when the clock is set.
-		c.NextAttempt = at.Add(min(c.NextAttempt.Sub(at), p.longestDelay()))
+		c.NextAttempt = at.Add(min(c.NextAttempt.Sub(at), c.longestDelay(p)))
 	}
 	c.Exits = within(c.Exits, at, p.ExitWindow)
 	return Unit{Counters: c, Desired: desired, Since: at}
@@ -205,7 +214,8 @@ func (u Unit) Wake() time.Time {
 // waking returns the unit with the times of Wake at most as far away as they
 // can be, whatever the clock was set to in between.
 func (u Unit) waking(p Policy, at time.Time) Unit {
-	u.NextAttempt = earlier(u.NextAttempt, at.Add(p.longestDelay()))
+	longest := max(u.longestDelay(p), p.jitter(p.HostBackoffMax, 1))
+	u.NextAttempt = earlier(u.NextAttempt, at.Add(longest))
 	u.nextPing = earlier(u.nextPing, at.Add(p.PingEvery))
 	u.remains.next = earlier(u.remains.next, at.Add(p.CloseRetryMax))
 	return u

@@ -128,7 +128,6 @@ func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
 	weak(e.host.seccomp, "the kernel has no seccomp: containers will be refused")
 	weak(e.host.swapLimit, "the kernel does not account swap: a container may use swap beyond its memory limit")
 	weak(slices.Contains(info.Runtimes, defaultRuntime), "there is no "+defaultRuntime+" on the path: containers of the default runtime will be refused")
-	weak(!slices.Contains(info.Runtimes, gvisor), "runtime "+gvisor+" has system calls of its own: it does not apply seccomp profiles")
 	info.ImageMounts, err = e.canMountImages()
 	if err != nil {
 		info.Warnings = append(info.Warnings, fmt.Sprintf("it could not be found out whether the kernel mounts EROFS image files: %v", err))

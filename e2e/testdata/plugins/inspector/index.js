@@ -50,6 +50,7 @@ export const tools = [
         const run = spawnSync("/state/node", ["-e", "0"]);
         fs.rmSync("/state/node");
         if (run.error) throw run.error;
+        if (run.signal) throw Object.assign(new Error("it was ended"), { code: run.signal });
         return run.status;
       }),
       status: status(),
