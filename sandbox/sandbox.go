@@ -3,8 +3,8 @@
 // to do with it ([Engine]), and the hardened profile that every container of
 // ours is made from ([Harden]).
 //
-// Implementations live below it (sandbox/docker, sandbox/fake) and prove
-// themselves by one call of sandboxtest.Run. Errors carry a
+// Implementations live below it (sandbox/docker, sandbox/containerd,
+// sandbox/fake) and prove themselves by one call of sandboxtest.Run. Errors carry a
 // github.com/containerd/errdefs class, so that callers ask errdefs.IsNotFound
 // and never look at an engine's own error types.
 package sandbox
