@@ -31,6 +31,7 @@ const redeliver = 20 * time.Millisecond
 // may be tried again; it wraps bus.ErrNoRunner for a call that the plugin never
 // got.
 func (in *Instance) CallTool(ctx context.Context, call wire.ToolCall, progress func(wire.Progress)) (wire.ToolResult, error) {
+	defer in.inFlight.begin()()
 	if progress != nil {
 		in.progressMu.Lock()
 		in.progress[call.ID] = progress
@@ -63,6 +64,7 @@ func (in *Instance) Cancel(id string) {
 // for an answer that is none; a runner that is not there and a connection that
 // ends are as in CallTool.
 func (in *Instance) CallHook(ctx context.Context, call wire.HookCall) (wire.HookResult, error) {
+	defer in.inFlight.begin()()
 	var result wire.HookResult
 	if err := in.exchange(ctx, in.deliver, subject.Hook, &call, &result); err != nil {
 		if ctx.Err() != nil {

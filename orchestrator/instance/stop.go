@@ -13,6 +13,9 @@ import (
 // a program whose runner does not hear any more.
 const termTime = 2 * time.Second
 
+// exitTime is how long a Stop waits to learn how the container ended.
+const exitTime = 2 * time.Second
+
 // Stop ends the container in order: calls under way may end, for half of the
 // grace; then the runner stops what it started; then there is SIGTERM; and
 // after the grace SIGKILL. A grace of 0 kills at once.
@@ -25,7 +28,15 @@ func (in *Instance) Stop(ctx context.Context, grace time.Duration) error {
 	if in.hasEnded() {
 		return nil
 	}
-	return in.engine.Stop(ctx, in.id, max(time.Until(deadline), 0))
+	if err := in.engine.Stop(ctx, in.id, max(time.Until(deadline), 0)); err != nil {
+		return err
+	}
+	select { // how it ended is told apart from that it has
+	case <-in.done:
+	case <-time.After(exitTime):
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // askToStop asks the runner to end until a time, and returns when the container
