@@ -197,7 +197,7 @@ func (d *Daemon) openHome(ctx context.Context) error {
 		return err
 	}
 	d.onClose(d.store.Close)
-	return nil
+	return lock.claim(h, d.store.HomeID())
 }
 
 func (d *Daemon) openEngine(ctx context.Context) (err error) {

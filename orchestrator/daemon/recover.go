@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ocmt/ocmt/orchestrator/engine"
@@ -22,8 +23,10 @@ const discards = 8
 // recover takes over the plugins that an earlier daemon of this home left
 // running, and removes everything else that it left: containers with this
 // home's label, mounts, files and sockets. Installs that were under way were
-// rolled back by the installer.
-func (d *Daemon) recover(ctx context.Context) error {
+// rolled back by the installer. When it fails, what it took over runs on for the
+// next daemon, as if it had not been tried.
+func (d *Daemon) recover(ctx context.Context) (err error) {
+	defer func() { d.leaving = err != nil && ctx.Err() == nil }()
 	list, err := d.engine.List(ctx, d.ours())
 	if err != nil {
 		return fmt.Errorf("cannot look for containers of an earlier run: %w", err)
@@ -41,7 +44,7 @@ func (d *Daemon) recover(ctx context.Context) error {
 		return cmp.Compare(records[b.ID].Generation, records[a.ID].Generation)
 	})
 	for _, c := range list {
-		if d.adopt(ctx, c, records[c.ID]) {
+		if rec, ok := records[c.ID]; ok && d.adopt(ctx, c, rec) {
 			left = slices.DeleteFunc(left, func(id string) bool { return id == c.ID })
 		} else {
 			left = append(left, c.ID)
@@ -76,18 +79,33 @@ func (d *Daemon) discard(ctx context.Context, ids []string) error {
 // took it. One whose plugin was switched off, removed or replaced meanwhile,
 // is in quarantine, or has an instance already, is not taken.
 func (d *Daemon) adopt(ctx context.Context, c sandbox.Container, rec instance.Record) bool {
-	p, err := d.catalog.get(rec.Key.Tenant, rec.Key.ID)
+	p, ok := d.catalog.Installed(rec.Key)
 	switch {
-	case err != nil, rec.Instance != c.ID, rec.Discovery, c.State != sandbox.StateRunning:
+	case !ok, rec.Discovery, c.State != sandbox.StateRunning:
 		return false
 	case !d.catalog.enabled(p.Key), rec.Payload != p.Payload.Digest, d.generations.newestOf(p.Key) != nil:
 		return false
 	}
-	if err := d.adoptAs(ctx, p, c, rec); err != nil {
+	err := d.checkGeneration(ctx, rec)
+	if err == nil {
+		err = d.adoptAs(ctx, p, c, rec)
+	}
+	if err != nil {
 		d.logger.Warn("cannot take over a running plugin; it is started anew", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "container", c.ID, "error", err)
 		return false
 	}
 	return true
+}
+
+// checkGeneration refuses an instance of a generation that was not counted yet,
+// as after the database was restored from a backup: its number, and with it its
+// name, would be given to another one.
+func (d *Daemon) checkGeneration(ctx context.Context, rec instance.Record) error {
+	counted, err := d.store.Generation(ctx, rec.Key)
+	if err == nil && rec.Generation > counted {
+		err = fmt.Errorf("it is generation %d of %d: %w", rec.Generation, counted, errdefs.ErrFailedPrecondition)
+	}
+	return err
 }
 
 func (d *Daemon) adoptAs(ctx context.Context, p plugin.Installed, c sandbox.Container, rec instance.Record) error {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ocmt/ocmt/bus/subject"
 	"github.com/ocmt/ocmt/sandbox"
@@ -103,7 +104,10 @@ func (r *runner) message(f []string, data []byte) {
 	answer := r.answers[f[1]]
 	r.mu.Unlock()
 	if answer != nil {
-		answer <- data
+		select {
+		case answer <- data:
+		default: // it was asked twice
+		}
 		return
 	}
 	if handle := r.handle[f[1][strings.LastIndexByte(f[1], '.')+1:]]; handle != nil {
@@ -130,19 +134,22 @@ func (r *runner) publish(subj, reply string, msg any) {
 	r.write(fmt.Sprintf("PUB %s %s %d\r\n%s\r\n", subj, reply, len(data), data))
 }
 
-// request sends a message under verb and returns the answer, or nil when ctx
-// ends first.
+// request sends a message under verb, again and again as long as nobody
+// listens, and returns the answer, or nil when ctx ends first.
 func (r *runner) request(ctx context.Context, verb string, msg any) []byte {
 	r.mu.Lock()
 	inbox := subject.RunnerInbox(r.id) + "." + strconv.Itoa(len(r.answers))
 	answer := make(chan []byte, 1)
 	r.answers[inbox] = answer
 	r.mu.Unlock()
-	r.publish(subject.Out(r.id, verb), inbox, msg)
-	select {
-	case data := <-answer:
-		return data
-	case <-ctx.Done():
-		return nil
+	for {
+		r.publish(subject.Out(r.id, verb), inbox, msg)
+		select {
+		case data := <-answer:
+			return data
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }

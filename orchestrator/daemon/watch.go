@@ -19,6 +19,10 @@ const (
 	listTimeout  = 20 * time.Second
 )
 
+// throwAwayAge is how old a container gets at most that checks, installs or
+// cleans, amply. One that is older could not be removed when it was done.
+const throwAwayAge = 30 * time.Minute
+
 // engineHealth is whether the engine answers.
 type engineHealth struct {
 	mu    sync.Mutex
@@ -92,8 +96,8 @@ func (d *Daemon) probeEngine(ctx context.Context) (back bool) {
 }
 
 // reconcile compares what runs with what should: each instance is told what
-// the engine says of it, and a plugin's container that belongs to no instance,
-// twice in a row, is removed. It returns those it saw for the first time.
+// the engine says of it, and a container that nobody needs, twice in a row, is
+// removed. It returns those it saw for the first time.
 func (d *Daemon) reconcile(ctx context.Context, before map[string]bool) map[string]bool {
 	call, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -114,16 +118,25 @@ func (d *Daemon) reconcile(ctx context.Context, before map[string]bool) map[stri
 	}
 	strays := map[string]bool{}
 	for id, c := range found {
-		if c.Labels[sandbox.LabelRole] != sandbox.RolePlugin || d.generations.isLive(id) || d.generations.isMaking(keyOf(c)) {
+		if !d.isStray(c, time.Now()) {
 			continue
 		}
 		if strays[id] = true; before[id] {
 			if err := d.discard(ctx, []string{id}); err != nil && ctx.Err() == nil {
-				d.logger.Warn("cannot remove a container that belongs to no plugin", "container", id, "error", err)
+				d.logger.Warn("cannot remove a container that nobody needs", "container", id, "error", err)
 			}
 		}
 	}
 	return strays
+}
+
+// isStray reports whether a container is a plugin's and belongs to no instance,
+// or is a throw-away one that nobody waits for any more.
+func (d *Daemon) isStray(c *sandbox.Container, now time.Time) bool {
+	if c.Labels[sandbox.LabelRole] == sandbox.RolePlugin {
+		return !d.generations.isLive(c.ID) && !d.generations.isMaking(keyOf(c))
+	}
+	return !c.StartedAt.IsZero() && now.Sub(c.StartedAt) > throwAwayAge
 }
 
 func keyOf(c *sandbox.Container) plugin.Key {
