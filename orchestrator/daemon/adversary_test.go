@@ -8,69 +8,117 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/bus/wire"
-	"github.com/ocmt/ocmt/orchestrator/config"
 	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
 	"github.com/ocmt/ocmt/sandbox"
 )
 
-// clinging is an engine that cannot remove one container.
+// clinging is an engine that cannot remove one container, until it is let go.
 type clinging struct {
 	sandbox.Engine
-	id string
+	id    string
+	loose atomic.Bool
 }
 
-func (e clinging) Remove(ctx context.Context, id string) error {
-	if id == e.id {
+func (e *clinging) Remove(ctx context.Context, id string) error {
+	if id == e.id && !e.loose.Load() {
 		return errors.New("device or resource busy")
 	}
 	return e.Engine.Remove(ctx, id)
 }
 
-// What runs goes on when a daemon cannot start, and is taken over by one that
-// can.
-func TestRecoverFails(t *testing.T) {
+// A container that cannot be removed keeps its plugin from being started as long
+// as it is there, and neither another plugin nor the daemon.
+func TestStuckContainer(t *testing.T) {
 	s := newStage(t)
 	sc := script{registers: []wire.Registration{tool("echo")}}
-	good, off := s.install("good", sc), s.install("off", sc)
+	good, stuck := s.install("good", sc), s.install("stuck", sc)
 	was := s.status(good)
-	engine := s.engine
-	stuck := clinging{engine, s.status(off).Instance}
-	s.leaving = true
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	text := `{"plugins": {"entries": {"good": {}, "off": {"enabled": false}}}}`
-	if err := os.WriteFile(config.PathFor(s.home.Dir(), plugin.DefaultTenant), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d := newDaemon(Options{Home: s.home.Dir(), Stderr: io.Discard}, s.policy)
-	d.engine, d.info, d.image, d.logger = stuck, s.info, fakeImage, s.logger
-	var err error
-	for _, step := range []func(context.Context) error{d.openHome, d.openAudit, d.openTokens, d.openBus, d.wire, d.recover} {
-		if err = step(t.Context()); err != nil {
-			break
+	engine := &clinging{Engine: s.engine, id: s.status(stuck).Instance}
+	s.engine = engine
+	s.handOver(func() {
+		if err := os.Remove(filepath.Join(s.home.Instance(engine.id), "instance.json")); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if err == nil || !strings.Contains(err.Error(), "busy") {
-		t.Fatalf("recover = %v, want that a container cannot be removed", err)
-	}
-	if err := d.Close(); err != nil {
-		t.Error(err)
-	}
-	s.open(s.home.Dir(), engine)
-	s.eventually("the plugin runs", s.runs(good))
+	})
+	s.eventually("the other plugin is taken over", s.runs(good))
 	if st := s.status(good); st.Instance != was.Instance {
-		t.Errorf("the plugin runs as %s, was %s: the daemon that failed has ended it", st.Instance, was.Instance)
+		t.Errorf("it runs as %s, was %s", st.Instance, was.Instance)
 	}
-	s.call(good)
+	s.eventually("the plugin waits", func() bool { return strings.Contains(s.status(stuck).LastError, "busy") })
+	if st := s.status(stuck); st.State != supervisor.StateBackoff || st.ShortRuns != 0 || len(s.containers()) != 2 {
+		t.Errorf("the plugin is %+v, with %d containers", st, len(s.containers()))
+	}
+	engine.loose.Store(true)
+	s.eventually("the plugin runs", s.runs(stuck))
+	s.call(stuck)
+	s.eventually("two containers are left", func() bool { return len(s.containers()) == 2 })
+}
+
+// Of two containers of a plugin only the newest is taken over, if any.
+func TestTakeOverTheNewest(t *testing.T) {
+	s := newStage(t)
+	key := s.install("demo", script{registers: []wire.Registration{tool("echo")}})
+	was := s.status(key)
+	p, err := s.catalog.get(key.Tenant, key.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := s.store.NextGeneration(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, _, err := s.plan(p, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.factory.Prepare(t.Context(), plan); err != nil {
+		t.Fatal(err)
+	}
+	s.handOver(func() {
+		if got := len(s.containers()); got != 2 {
+			t.Fatalf("%d containers, want 2", got)
+		}
+	})
+	s.eventually("it runs", s.runs(key))
+	if st := s.status(key); st.Generation <= next || st.Instance == was.Instance {
+		t.Errorf("it runs as %+v, was %+v", st, was)
+	}
+	s.call(key)
+	s.eventually("one container is left", func() bool { return len(s.containers()) == 1 })
+}
+
+// A load check that was under way is not taken for the plugin's newest container.
+func TestTakeOverBesideACheck(t *testing.T) {
+	s := newStage(t)
+	key := s.install("demo", script{registers: []wire.Registration{tool("echo")}})
+	was := s.status(key)
+	p, err := s.catalog.get(key.Tenant, key.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := instance.Plan{Key: key, Descriptor: p.Descriptor, Payload: p.Payload, Discovery: true, Generation: 1 << 60}
+	in, err := s.factory.Prepare(t.Context(), check)
+	if err == nil {
+		err = in.Start(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.handOver(func() {})
+	s.eventually("it runs", s.runs(key))
+	if st := s.status(key); st.Instance != was.Instance {
+		t.Errorf("it runs as %s, was %s", st.Instance, was.Instance)
+	}
 	s.eventually("one container is left", func() bool { return len(s.containers()) == 1 })
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
+	"github.com/ocmt/ocmt/sandbox"
 )
 
 // generations holds of every plugin what its newest instance is made of, and
@@ -25,8 +26,9 @@ type generations struct {
 	recipes map[plugin.Key]*recipe // nil of one that is being made
 	newest  map[plugin.Key]*unit   // prepared and not ended
 	serving map[plugin.Key]*unit
-	making  map[plugin.Key]int // how many are being prepared
-	live    map[string]*unit   // by instance: prepared, and something of it may be left
+	making  map[plugin.Key]int    // how many are being prepared
+	live    map[string]*unit      // by instance: prepared, and something of it may be left
+	left    map[string]plugin.Key // containers of earlier daemons that are to be removed
 }
 
 // recipe is what an instance is made of and only another one can be made
@@ -37,7 +39,8 @@ type recipe struct {
 }
 
 // digest names what is in r for a later daemon: two instances with one digest
-// were made alike. The values of granted environment variables are not in it:
+// were made alike, and with the same protections, which may be others in another
+// release. The values of granted environment variables are not in it:
 // they count from the next start on.
 func (r recipe) digest(image, runtime string) (string, error) {
 	doc, err := json.Marshal(struct {
@@ -48,9 +51,12 @@ func (r recipe) digest(image, runtime string) (string, error) {
 		Resources      policy.Limits
 		Config         json.RawMessage `json:",omitempty"`
 		Image, Runtime string
+		Profile        sandbox.Profile
+		Defaults       sandbox.Spec
 	}{
 		r.allowed.Workspaces, r.allowed.Secrets, r.allowed.Env, r.allowed.Config, r.allowed.Host,
 		r.allowed.Registered, r.allowed.Resources, r.config, image, runtime,
+		sandbox.Hardened(), sandbox.Harden(sandbox.Spec{Limits: sandbox.LimitsFor(sandbox.RolePlugin)}),
 	})
 	if err != nil {
 		return "", fmt.Errorf("cannot describe what a plugin is made of: %w", err)
@@ -62,7 +68,7 @@ func (r recipe) digest(image, runtime string) (string, error) {
 func newGenerations() *generations {
 	return &generations{
 		recipes: map[plugin.Key]*recipe{}, newest: map[plugin.Key]*unit{}, serving: map[plugin.Key]*unit{},
-		making: map[plugin.Key]int{}, live: map[string]*unit{},
+		making: map[plugin.Key]int{}, live: map[string]*unit{}, left: map[string]plugin.Key{},
 	}
 }
 
@@ -108,6 +114,33 @@ func (g *generations) closed(u *unit) {
 	if g.live[u.ID()] == u {
 		delete(g.live, u.ID())
 	}
+}
+
+// leftBehind notes a container of an earlier daemon that is to be removed,
+// cleared that it was.
+func (g *generations) leftBehind(key plugin.Key, id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left[id] = key
+}
+
+func (g *generations) cleared(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.left, id)
+}
+
+// leftOf returns the containers that earlier daemons left of a plugin.
+func (g *generations) leftOf(key plugin.Key) []string {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	var ids []string
+	for id, of := range g.left {
+		if of == key {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // begin forgets what the generation before was made of: until made is told,

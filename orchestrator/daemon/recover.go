@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ocmt/ocmt/orchestrator/engine"
+	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
@@ -23,10 +24,9 @@ const discards = 8
 // recover takes over the plugins that an earlier daemon of this home left
 // running, and removes everything else that it left: containers with this
 // home's label, mounts, files and sockets. Installs that were under way were
-// rolled back by the installer. When it fails, what it took over runs on for the
-// next daemon, as if it had not been tried.
-func (d *Daemon) recover(ctx context.Context) (err error) {
-	defer func() { d.leaving = err != nil && ctx.Err() == nil }()
+// rolled back by the installer. What cannot be removed keeps its own plugin from
+// being started, and no other.
+func (d *Daemon) recover(ctx context.Context) error {
 	list, err := d.engine.List(ctx, d.ours())
 	if err != nil {
 		return fmt.Errorf("cannot look for containers of an earlier run: %w", err)
@@ -43,15 +43,23 @@ func (d *Daemon) recover(ctx context.Context) (err error) {
 	slices.SortFunc(list, func(a, b sandbox.Container) int {
 		return cmp.Compare(records[b.ID].Generation, records[a.ID].Generation)
 	})
+	seen := map[plugin.Key]bool{}
 	for _, c := range list {
-		if rec, ok := records[c.ID]; ok && d.adopt(ctx, c, rec) {
+		if c.Labels[sandbox.LabelRole] != sandbox.RolePlugin {
+			left = append(left, c.ID)
+			continue
+		}
+		key := keyOf(&c)
+		if rec, ok := records[c.ID]; ok && !seen[key] && d.adopt(ctx, c, rec) {
 			left = slices.DeleteFunc(left, func(id string) bool { return id == c.ID })
 		} else {
 			left = append(left, c.ID)
+			d.generations.leftBehind(key, c.ID)
 		}
+		seen[key] = true
 	}
 	slices.Sort(left)
-	return d.discard(ctx, slices.Compact(left))
+	return d.discardAll(ctx, slices.Compact(left))
 }
 
 // ours are the labels of this home's containers.
@@ -59,20 +67,43 @@ func (d *Daemon) ours() map[string]string {
 	return map[string]string{sandbox.LabelHome: d.store.HomeID()}
 }
 
-// discard removes what is left of instances that nobody takes over.
-func (d *Daemon) discard(ctx context.Context, ids []string) error {
-	group, ctx := errgroup.WithContext(ctx)
+// discardAll removes what is left of instances that nobody takes over, as far as
+// that can be removed now. The error is that of ctx.
+func (d *Daemon) discardAll(ctx context.Context, ids []string) error {
+	var group errgroup.Group
 	group.SetLimit(discards)
 	for _, id := range ids {
 		d.logger.Warn("removing what an earlier run left", "container", id)
 		group.Go(func() error {
-			if err := d.factory.Discard(ctx, id); err != nil {
-				return fmt.Errorf("cannot remove what an earlier run left of %s: %w", id, err)
+			if err := d.discard(ctx, id); err != nil && ctx.Err() == nil {
+				d.logger.Error("cannot remove what an earlier run left", "container", id, "error", err)
 			}
-			return nil
+			return ctx.Err()
 		})
 	}
 	return group.Wait()
+}
+
+// discard removes a container that nobody needs, and what belongs to it.
+func (d *Daemon) discard(ctx context.Context, id string) error {
+	err := d.factory.Discard(ctx, id)
+	if err == nil {
+		d.generations.cleared(id)
+	}
+	return err
+}
+
+// clearAway removes what an earlier run left of a plugin and could not be
+// removed so far. Unavailable when it still cannot: it may run, and a plugin has
+// one instance.
+func (d *Daemon) clearAway(ctx context.Context, key plugin.Key) error {
+	for _, id := range d.generations.leftOf(key) {
+		if err := d.discard(ctx, id); err != nil {
+			return fault.New(errdefs.ErrUnavailable, "container_left", "container %s of an earlier run cannot be removed: %w", id, err).
+				WithHint("see what holds it, and remove it with the container engine's own command; ocmt tries again by itself").WithRetry()
+		}
+	}
+	return nil
 }
 
 // adopt hands a running container to the supervisor and reports whether it
@@ -83,7 +114,7 @@ func (d *Daemon) adopt(ctx context.Context, c sandbox.Container, rec instance.Re
 	switch {
 	case !ok, rec.Discovery, c.State != sandbox.StateRunning:
 		return false
-	case !d.catalog.enabled(p.Key), rec.Payload != p.Payload.Digest, d.generations.newestOf(p.Key) != nil:
+	case !d.catalog.enabled(p.Key), rec.Payload != p.Payload.Digest:
 		return false
 	}
 	err := d.checkGeneration(ctx, rec)

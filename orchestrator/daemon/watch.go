@@ -122,7 +122,7 @@ func (d *Daemon) reconcile(ctx context.Context, before map[string]bool) map[stri
 			continue
 		}
 		if strays[id] = true; before[id] {
-			if err := d.discard(ctx, []string{id}); err != nil && ctx.Err() == nil {
+			if err := d.discard(ctx, id); err != nil && ctx.Err() == nil {
 				d.logger.Warn("cannot remove a container that nobody needs", "container", id, "error", err)
 			}
 		}
