@@ -15,11 +15,13 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/bus/wire"
+	"github.com/ocmt/ocmt/orchestrator/engine"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
 	"github.com/ocmt/ocmt/sandbox"
+	"github.com/ocmt/ocmt/sandbox/fake"
 )
 
 // clinging is an engine that cannot remove one container, until it is let go.
@@ -43,10 +45,10 @@ func TestStuckContainer(t *testing.T) {
 	sc := script{registers: []wire.Registration{tool("echo")}}
 	good, stuck := s.install("good", sc), s.install("stuck", sc)
 	was := s.status(good)
-	engine := &clinging{Engine: s.engine, id: s.status(stuck).Instance}
-	s.engine = engine
+	holding := &clinging{Engine: s.engine, id: s.status(stuck).Instance}
+	s.engine = holding
 	s.handOver(func() {
-		if err := os.Remove(filepath.Join(s.home.Instance(engine.id), "instance.json")); err != nil {
+		if err := os.Remove(filepath.Join(s.home.Instance(holding.id), "instance.json")); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -58,7 +60,7 @@ func TestStuckContainer(t *testing.T) {
 	if st := s.status(stuck); st.State != supervisor.StateBackoff || st.ShortRuns != 0 || len(s.containers()) != 2 {
 		t.Errorf("the plugin is %+v, with %d containers", st, len(s.containers()))
 	}
-	engine.loose.Store(true)
+	holding.loose.Store(true)
 	s.eventually("the plugin runs", s.runs(stuck))
 	s.call(stuck)
 	s.eventually("two containers are left", func() bool { return len(s.containers()) == 2 })
@@ -249,6 +251,30 @@ func TestMovedHome(t *testing.T) {
 		if err := claim(dir); err != nil {
 			t.Errorf("%s: %v", dir, err)
 		}
+	}
+}
+
+// The engine that a home used before is asked until it has answered.
+func TestLeaveEngine(t *testing.T) {
+	s := newStage(t)
+	s.install("demo", script{registers: []wire.Registration{tool("echo")}})
+	t.Setenv("CONTAINERD_ADDRESS", filepath.Join(t.TempDir(), "nothing.sock"))
+	for range 2 {
+		if s.leaveEngine(t.Context(), engine.Containerd); s.before != engine.Containerd {
+			t.Fatalf("an engine that does not answer is given up: %q", s.before)
+		}
+	}
+	stuck := &clinging{Engine: s.engine, id: s.containers()[0].ID}
+	if err := s.removeOurs(t.Context(), stuck); err == nil || len(s.containers()) != 1 {
+		t.Errorf("an engine that cannot remove a container: %v", err)
+	}
+	stuck.loose.Store(true)
+	if err := s.removeOurs(t.Context(), stuck); err != nil {
+		t.Error(err)
+	}
+	failing := fake.New(fake.Options{Fail: func(context.Context, string, string) error { return errdefs.ErrUnavailable }})
+	if err := s.removeOurs(t.Context(), failing); !errdefs.IsUnavailable(err) {
+		t.Errorf("an engine that goes away: %v", err)
 	}
 }
 

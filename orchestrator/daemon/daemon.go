@@ -80,6 +80,7 @@ type Daemon struct {
 	engine      sandbox.Engine
 	info        sandbox.Info
 	health      engineHealth
+	before      string // the engine that was used before, if it may still run something of ours
 	image       string
 	bus         *bus.Server
 	factory     *instance.Factory

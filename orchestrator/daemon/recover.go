@@ -171,24 +171,33 @@ func (d *Daemon) leavePlugins(ctx context.Context) error {
 }
 
 // leaveEngine removes this home's containers from the engine that it used
-// before. One that does not answer is left alone: what runs there is not ours
-// to know any more.
+// before. What runs there is not this daemon's to know any more, but as long as
+// it has not answered once, it is asked again now and then.
 func (d *Daemon) leaveEngine(ctx context.Context, name string) {
-	log := d.logger.With("engine", name)
-	before, _, err := engine.Open(ctx, engine.Options{Name: name, HomeID: d.store.HomeID(), Dir: d.home.Run(), Logger: d.logger})
-	if err != nil {
-		log.Warn("the engine that was used before does not answer: containers that it may still run are not removed", "error", err)
-		return
+	first := d.before == ""
+	d.before = name
+	old, _, err := engine.Open(ctx, engine.Options{Name: name, HomeID: d.store.HomeID(), Dir: d.home.Run(), Logger: d.logger})
+	if err == nil {
+		err = d.removeOurs(ctx, old)
 	}
-	list, err := before.List(ctx, d.ours())
-	if err != nil {
-		log.Warn("cannot look for containers in the engine that was used before", "error", err)
-		return
+	switch {
+	case err == nil:
+		d.before = ""
+	case first && ctx.Err() == nil:
+		d.logger.Warn("cannot remove what the engine that was used before may still run; it is tried again", "engine", name, "error", err)
 	}
+}
+
+// removeOurs removes this home's containers from an engine.
+func (d *Daemon) removeOurs(ctx context.Context, old sandbox.Engine) error {
+	list, err := old.List(ctx, d.ours())
+	if err != nil {
+		return err
+	}
+	var errs []error
 	for _, c := range list {
-		log.Warn("removing a container of the engine that was used before", "container", c.ID)
-		if err := before.Remove(ctx, c.ID); err != nil {
-			log.Warn("cannot remove a container of the engine that was used before", "container", c.ID, "error", err)
-		}
+		d.logger.Warn("removing a container of the engine that was used before", "container", c.ID)
+		errs = append(errs, old.Remove(ctx, c.ID))
 	}
+	return errors.Join(errs...)
 }

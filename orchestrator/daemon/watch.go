@@ -68,6 +68,9 @@ func (d *Daemon) watchEngine(ctx context.Context) {
 		if due := time.Since(listed) >= listEvery || back; due && d.health.ok() {
 			listed = time.Now()
 			strays = d.reconcile(ctx, strays)
+			if d.before != "" {
+				d.leaveEngine(ctx, d.before)
+			}
 		}
 	}
 }
