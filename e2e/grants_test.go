@@ -202,7 +202,7 @@ func refusedWorkspaces(t *testing.T, d *harness.Daemon, c *client.Client, root, 
 // grantResources grants more and less memory.
 func grantResources(t *testing.T, d *harness.Daemon, c *client.Client) {
 	run(t, d, 0, []string{"granted by " + currentActor()}, "approvals", "approve", requestFor(t, c, "resource memory 512MiB"))
-	if got := limits(t, d, worker); got != "536870912 96" {
+	if got := limits(t, d, worker); got != memoryAndPIDs(512<<20, 96) {
 		t.Errorf("memory and pids are %s, want what was granted", got)
 	}
 	before, _ := permissions(t, c, worker)
@@ -278,7 +278,7 @@ func configNarrows(t *testing.T, d *harness.Daemon, c *client.Client) {
 				t.Errorf("edit %d granted %s", i, g)
 			}
 		}
-		if got := limits(t, d, worker); got != "536870912 96" {
+		if got := limits(t, d, worker); got != memoryAndPIDs(512<<20, 96) {
 			t.Errorf("edit %d: memory and pids are %s, want what was granted", i, got)
 		}
 		if text := string(mustJSON(t, seenConfig(t, c, ""))); strings.Contains(text, "T0KEN") {
@@ -301,7 +301,7 @@ func grantsStay(t *testing.T, d *harness.Daemon, c *client.Client) {
 	if asked, granted := variable(t, c, "PERM_ASKED"), variable(t, c, "PERM_GRANTED"); asked != "asked-value" || granted != "granted-value" {
 		t.Errorf("the variables are %q and %q, want those that were granted", asked, granted)
 	}
-	if got := limits(t, d, worker); got != "536870912 96" {
+	if got := limits(t, d, worker); got != memoryAndPIDs(512<<20, 96) {
 		t.Errorf("memory and pids are %s, want what was granted", got)
 	}
 	if _, pending := permissions(t, c, worker); slices.Contains(pending, "env PERM_SECRET") {

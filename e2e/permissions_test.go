@@ -25,6 +25,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/fault"
 
 	"github.com/ocmt/ocmt/e2e/harness"
+	"github.com/ocmt/ocmt/sandbox"
 )
 
 // worker is a plugin that asks for some of everything and uses what it has.
@@ -74,6 +75,14 @@ func inspect(t *testing.T, d *harness.Daemon, id string) string {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// memoryAndPIDs is what limits returns of a container that has so much.
+func memoryAndPIDs(memory, pids int64) string {
+	if harness.RuntimeName() == "runsc" {
+		pids += sandbox.GVisorPIDs
+	}
+	return fmt.Sprint(memory, pids)
 }
 
 // limits returns the memory and the number of processes that the engine allows
@@ -297,7 +306,7 @@ func consentBasics(t *testing.T, d *harness.Daemon, c *client.Client) {
 	}
 	run(t, d, 0, []string{"6 requests", "ocmt "}, "status")
 	run(t, d, 0, []string{"PERM_ASKED", "permission"}, "approvals", "list")
-	if got := limits(t, d, worker); got != "134217728 64" {
+	if got := limits(t, d, worker); got != memoryAndPIDs(128<<20, 64) {
 		t.Errorf("memory and pids are %s, want what it asks for below the default, and the default", got)
 	}
 	if value := variable(t, c, "PERM_ASKED"); value != "" {
@@ -326,7 +335,7 @@ func consentAll(t *testing.T, d *harness.Daemon, c *client.Client, dir string) {
 	if diff := cmp.Diff(want, granted); diff != "" || !slices.Equal(pending, []string{"workspace  rw"}) {
 		t.Errorf("pending %q, granted (-want +got):\n%s", pending, diff)
 	}
-	if got := limits(t, d, worker); got != "134217728 96" {
+	if got := limits(t, d, worker); got != memoryAndPIDs(128<<20, 96) {
 		t.Errorf("memory and pids are %s, want what was accepted", got)
 	}
 	if value := variable(t, c, "PERM_ASKED"); value != "asked-value" {
@@ -360,7 +369,7 @@ func consentUpdate(t *testing.T, d *harness.Daemon, c *client.Client, dir string
 	if asked, secret := variable(t, c, "PERM_ASKED"), variable(t, c, "PERM_SECRET"); asked != "asked-value" || secret != "" {
 		t.Errorf("the variables are %q and %q, want the one that was granted before", asked, secret)
 	}
-	if got := limits(t, d, worker); got != "134217728 96" {
+	if got := limits(t, d, worker); got != memoryAndPIDs(128<<20, 96) {
 		t.Errorf("memory and pids are %s, want what was granted before", got)
 	}
 	run(t, d, 0, []string{"denied"}, "approvals", "deny", requestFor(t, c, "env PERM_SECRET"))

@@ -188,6 +188,14 @@ func refusedWrite() string {
 	return "EROFS"
 }
 
+// noRoute is what connecting to an address gives where there is no network.
+func noRoute() string {
+	if harness.RuntimeName() == "runsc" {
+		return "EHOSTUNREACH"
+	}
+	return "ENETUNREACH"
+}
+
 // execStateWant is what starting a program from the state directory gives:
 // only root can mount it noexec. Docker does not tell gVisor, which finds out
 // when the host refuses to map the program.

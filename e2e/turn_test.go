@@ -248,9 +248,18 @@ func descriptors(t *testing.T, d *harness.Daemon) int {
 	return len(files)
 }
 
+// underWay is how long it takes at most until a call has got to the plugin:
+// gVisor's system calls are slow where it traces them.
+func underWay() time.Duration {
+	if harness.RuntimeName() == "runsc" {
+		return 4 * time.Second
+	}
+	return 500 * time.Millisecond
+}
+
 func hangUpCall(ctx context.Context, t *testing.T, c *client.Client, leave func()) error {
 	t.Helper()
-	time.AfterFunc(500*time.Millisecond, leave)
+	time.AfterFunc(underWay(), leave)
 	_, err := c.Call(ctx, tenant, outgoing, "slow", v1.CallRequest{Params: json.RawMessage(`{"ms":60000}`), TimeoutMillis: 90_000})
 	return err
 }
@@ -276,7 +285,7 @@ func hangUpAsked(ctx context.Context, t *testing.T, c *client.Client, leave func
 
 func hangUpEmit(ctx context.Context, t *testing.T, c *client.Client, leave func()) error {
 	t.Helper()
-	time.AfterFunc(500*time.Millisecond, leave)
+	time.AfterFunc(underWay(), leave)
 	_, err := c.Emit(ctx, tenant, "agent:message:before", v1.EmitRequest{Payload: json.RawMessage(`{"text":"hang-me"}`)})
 	return err
 }
