@@ -244,7 +244,7 @@ func configNarrows(t *testing.T, d *harness.Daemon, c *client.Client) {
 
 	narrow := `"permissions": {"resources": {"memory": "96MiB", "pids": 80}, "env": ["PERM_ASKED"]}, "hooks": {"allowConversationAccess": false}`
 	set(narrow)
-	if got := limits(t, d, worker); got != "100663296 80" {
+	if got := limits(t, d, worker); got != memoryAndPIDs(96<<20, 80) {
 		t.Errorf("memory and pids are %s, want what config.json says", got)
 	}
 	if asked, granted := variable(t, c, "PERM_ASKED"), variable(t, c, "PERM_GRANTED"); asked != "asked-value" || granted != "" {
