@@ -47,6 +47,7 @@ func TestNoLeak(t *testing.T) { // not parallel: it counts for the process
 		return openFiles(t) <= files+slack
 	})
 	waitFor(t, "the server has no client", func() bool { return s.nats.NumClients() == 0 })
+	waitFor(t, "the server has no subscription of a client", func() bool { return s.nats.NumSubscriptions() == 0 })
 	if n := len(s.accounts); n != 1 {
 		t.Errorf("got %d accounts for one plugin", n)
 	}
