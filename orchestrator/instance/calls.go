@@ -20,9 +20,12 @@ import (
 // be given it: a message holds an envelope too.
 const maxHookValue = wire.MaxSize - 64<<10
 
-// redeliver is the pause before a call is sent again that found no runner, which
-// may be about to connect again.
-const redeliver = 20 * time.Millisecond
+// A call that found no runner, which may be about to connect again, is sent anew
+// after a pause that grows: one that stays away must not cost much.
+const (
+	redeliverFirst = 20 * time.Millisecond
+	redeliverMax   = time.Second
+)
 
 // CallTool sends the call and returns the runner's answer. progress, which may
 // be nil, gets its interim results. A runner that is not there, but whose
@@ -121,13 +124,13 @@ func (in *Instance) Request(ctx context.Context, verb string, data []byte) ([]by
 // deliver is Request, sent again as long as no runner took it and one may come
 // back.
 func (in *Instance) deliver(ctx context.Context, verb string, data []byte) ([]byte, error) {
-	for {
+	for pause := redeliverFirst; ; pause = min(2*pause, redeliverMax) {
 		answer, err := in.Request(ctx, verb, data)
 		if !errors.Is(err, bus.ErrNoRunner) {
 			return answer, err
 		}
 		select {
-		case <-time.After(redeliver):
+		case <-time.After(pause):
 			continue
 		case <-in.done:
 		case <-in.peer.Closed():

@@ -103,11 +103,10 @@ type Instance struct {
 
 	closing sync.Mutex // one Close or Detach at a time
 
-	mu       sync.Mutex
-	undo     []undo             // run backwards by Close
-	unwatch  context.CancelFunc // ends the watcher
-	askAgain context.CancelFunc // has the watcher ask the engine anew
-	seen     sighting           // once it was started
+	mu      sync.Mutex
+	undo    []undo             // run backwards by Close
+	unwatch context.CancelFunc // ends the watcher
+	seen    sighting           // once it was started
 }
 
 // undo is a step of taking an instance down.
