@@ -132,7 +132,8 @@ func (s *Server) Shutdown() {
 //
 // Errors: InvalidArgument for a bad identity, FailedPrecondition for a
 // directory that others could alter or reach and for a generation that is not
-// newer than the attached one, Unavailable after [Server.Shutdown].
+// newer than the attached one, Unavailable after [Server.Shutdown] and when the
+// host has no room or no descriptors left.
 func (s *Server) Attach(ctx context.Context, id Identity, dir string) (*Peer, error) {
 	if err := id.validate(); err != nil {
 		return nil, err

@@ -26,11 +26,11 @@ func listen(dir string) (*net.UnixListener, error) {
 		return nil, err
 	}
 	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("cannot make the socket directory: %w: %w", err, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("cannot make the socket directory: %w: %w", err, classOf(err))
 	}
 	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the socket directory: %w: %w", err, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("cannot open the socket directory: %w: %w", err, classOf(err))
 	}
 	defer d.Close()
 	if err := checkOwner(d); err != nil {
@@ -41,9 +41,20 @@ func listen(dir string) (*net.UnixListener, error) {
 	}
 	l, err := listenIn(int(d.Fd()))
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen in %s: %w: %w", dir, err, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("cannot listen in %s: %w: %w", dir, err, classOf(err))
 	}
 	return l, nil
+}
+
+// classOf tells what the host lacks for the moment from what is wrong with the
+// directory.
+func classOf(err error) error {
+	for _, lack := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, lack) {
+			return errdefs.ErrUnavailable
+		}
+	}
+	return errdefs.ErrFailedPrecondition
 }
 
 func makeParent(parent string) error {

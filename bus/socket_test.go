@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/bus/subject"
 )
@@ -161,4 +162,30 @@ func TestStaleSocket(t *testing.T) {
 	nc, _ := runner(t, path, id)
 	echo(t, nc, id, subject.Tool)
 	request(t, p, subject.Tool, "x")
+}
+
+// A full disk is nothing that is wrong with the directory.
+func TestAttachOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	for name, inodes := range map[string]string{"no room for the directory": "1", "no room for the socket": "2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			parent := socketParent(t)
+			if err := os.Mkdir(parent, parentMode); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount("tmpfs", parent, "tmpfs", 0, "mode=0700,nr_inodes="+inodes); err != nil {
+				t.Skip("cannot mount a small file system: ", err)
+			}
+			t.Cleanup(func() {
+				if err := unix.Unmount(parent, unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
+			_, err := newServer(t, Limits{}).Attach(t.Context(), identity("default", "p", 1), filepath.Join(parent, "i"))
+			if !errdefs.IsUnavailable(err) || !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("Attach = %v, want ENOSPC, as Unavailable", err)
+			}
+		})
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,9 +13,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/wire"
@@ -83,8 +80,7 @@ func NewFactory(cfg Config) *Factory {
 
 // Prepare makes everything that the plan's container needs, and the container
 // itself, without starting it. The class is DataLoss when the sealed payload
-// is not what was installed, and Unavailable when the host has no room, or no
-// descriptors, left. After an error nothing is left.
+// is not what was installed. After an error nothing is left.
 func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err error) {
 	in := f.newInstance(plan)
 	defer func() {
@@ -104,20 +100,9 @@ func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err erro
 	}
 	mounts, err := f.furnish(ctx, in, uid)
 	if err != nil {
-		return nil, blameHost(err)
+		return nil, err
 	}
 	return in, f.create(ctx, in, pluginSpec(f, in, uid, limits, mounts))
-}
-
-// blameHost makes Unavailable of what this host lacks for the moment, and no
-// plugin can be blamed for.
-func blameHost(err error) error {
-	for _, lack := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		if errors.Is(err, lack) && !errdefs.IsDataLoss(err) {
-			return fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
-		}
-	}
-	return err
 }
 
 func (f *Factory) newInstance(plan Plan) *Instance {

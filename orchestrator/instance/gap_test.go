@@ -5,18 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/subject"
 	"github.com/ocmt/ocmt/bus/wire"
-	"github.com/ocmt/ocmt/orchestrator/home"
 	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/sandbox"
 	"github.com/ocmt/ocmt/sandbox/fake"
@@ -170,24 +166,4 @@ func (e deaf) Wait(ctx context.Context, id string) (sandbox.Exit, error) {
 	}
 	<-ctx.Done()
 	return sandbox.Exit{}, ctx.Err()
-}
-
-// TestPrepareOnAFullDisk blames the host, not the plugin.
-func TestPrepareOnAFullDisk(t *testing.T) {
-	for name, dir := range map[string]func(h home.Home) string{
-		"files": home.Home.Instances, "sockets": home.Home.Sockets,
-	} {
-		t.Run(name, func(t *testing.T) {
-			f, h, plan := setupWith(t, fake.Options{Run: faithful})
-			if err := unix.Mount("tmpfs", dir(h), "tmpfs", 0, "size=4k,nr_inodes=2,mode=0700"); err != nil {
-				t.Skip("cannot mount a small file system: ", err)
-			}
-			t.Cleanup(func() { must(t, unix.Unmount(dir(h), unix.MNT_DETACH)) })
-			must(t, os.WriteFile(filepath.Join(dir(h), "full"), nil, 0o600))
-			_, err := f.Prepare(t.Context(), plan)
-			if !errdefs.IsUnavailable(err) || !errors.Is(err, unix.ENOSPC) {
-				t.Errorf("Prepare = %v, want ENOSPC, as Unavailable", err)
-			}
-		})
-	}
 }
