@@ -80,7 +80,7 @@ func inspect(t *testing.T, d *harness.Daemon, id string) string {
 // memoryAndPIDs is what limits returns of a container that has so much.
 func memoryAndPIDs(memory, pids int64) string {
 	if harness.RuntimeName() == "runsc" {
-		pids += sandbox.GVisorPIDs
+		pids = sandbox.GVisorPIDs(pids)
 	}
 	return fmt.Sprint(memory, pids)
 }

@@ -11,11 +11,12 @@ import (
 // container.
 const LogFiles = 2
 
-// GVisorPIDs is what engines add to Limits.PIDs for gVisor, which runs in the
-// container's control group itself: 35 to 45 threads of its kernel and of its
-// file server, besides those of the container's processes (measured with
-// release 20221219, an idle program and an idle Node).
-const GVisorPIDs = 64
+// GVisorPIDs returns the limit that engines set for Limits.PIDs under gVisor,
+// which runs in the container's control group itself: 35 to 45 threads of its
+// kernel and of its file server (measured with release 20221219, an idle program
+// and an idle Node), and for each thread of the container's processes one that
+// runs it and one that waits for it.
+func GVisorPIDs(pids int64) int64 { return 2*pids + 64 }
 
 // Profile is the part of the hardening that no [Spec] can change. Engines take
 // it from [Hardened] and translate it field by field.

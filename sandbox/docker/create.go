@@ -37,7 +37,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 		return err
 	}
 	if isGVisor(cmp.Or(spec.Runtime, host.Runtime)) {
-		spec.Limits.PIDs += sandbox.GVisorPIDs
+		spec.Limits.PIDs = sandbox.GVisorPIDs(spec.Limits.PIDs)
 	}
 	img, err := e.inspectImage(ctx, spec.Image)
 	if err != nil {

@@ -49,7 +49,7 @@ func seenFromOutside(t *testing.T, s *suite) {
 	spec := s.spec()
 	pids := spec.Limits.PIDs
 	if !s.Seccomp {
-		pids += sandbox.GVisorPIDs
+		pids = sandbox.GVisorPIDs(pids)
 	}
 	memory := strconv.FormatInt(spec.Limits.Memory, 10)
 	for _, c := range []struct {
