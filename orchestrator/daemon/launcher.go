@@ -56,7 +56,7 @@ func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint6
 // code of the plugin runs yet, so that a full disk, for example, is not held
 // against it.
 func blameHost(err error) error {
-	if class := errdefs.Resolve(err); class != errdefs.ErrUnknown && class != errdefs.ErrInternal {
+	if class := errdefs.Resolve(err); !errdefs.IsUnknown(class) && !errdefs.IsInternal(class) {
 		return err
 	}
 	return fault.New(errdefs.ErrUnavailable, "host_failed", "%w", err).

@@ -96,7 +96,7 @@ func lockLines(path string) []string {
 		return lines
 	}
 	defer f.Close()
-	text, _ := io.ReadAll(io.LimitReader(f, maxLock)) //nolint:errcheck // what there is, counts
+	text, _ := io.ReadAll(io.LimitReader(f, maxLock)) // what there is, counts
 	for i, line := range bytes.SplitN(text, []byte{'\n'}, 4) {
 		if i < len(lines) {
 			lines[i] = strings.TrimSpace(string(line))

@@ -91,7 +91,7 @@ func TestReconcile(t *testing.T) {
 	s := newStage(t)
 	key := s.install("demo", script{registers: []wire.Registration{tool("echo")}})
 	was := s.status(key)
-	u := s.Daemon.running(key)
+	u := s.running(key)
 	s.generations.closed(u) // as if it were not ours
 	strays := s.reconcile(t.Context(), nil)
 	if !strays[was.Instance] || len(s.containers()) != 1 {

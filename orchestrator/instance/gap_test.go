@@ -143,7 +143,7 @@ func TestIncompleteList(t *testing.T) {
 	if isDone(in) {
 		t.Fatal("a container that runs has ended, since lists lacked it")
 	}
-	must(t, stuck.Engine.Remove(t.Context(), in.ID()))
+	must(t, stuck.Remove(t.Context(), in.ID()))
 	in.Observe(nil)
 	select {
 	case <-in.Done():

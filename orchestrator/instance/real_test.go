@@ -77,7 +77,7 @@ func TestLife1(t *testing.T) {
 	in, err := f.Prepare(t.Context(), l.Plan)
 	must(t, err)
 	must(t, in.Start(t.Context()))
-	fmt.Println("ready") //nolint:forbidigo // tells the test that started this process
+	fmt.Println("ready") // tells the test that started this process
 	select {}
 }
 

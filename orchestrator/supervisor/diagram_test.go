@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -242,9 +243,9 @@ func resultOf(running Do, err error) (Event, string) {
 	label := map[Do]string{DoPrepare: "prepared", DoStart: "ready", DoAdopt: "ready", DoStop: "ended", DoClose: "removed"}[running]
 	switch {
 	case label == "":
-	case kind == Closed && err != nil && err != errEngine, kind == Stopped && err != nil && err != errEngine:
+	case (kind == Closed || kind == Stopped) && err != nil && !errors.Is(err, errEngine):
 		return Event{}, "" // as any other failure
-	case err == errTamper:
+	case errors.Is(err, errTamper):
 		label = "payload altered"
 	case err != nil:
 		label = map[Do]string{DoPrepare: "cannot be prepared", DoStart: "cannot be started", DoAdopt: "cannot be reached", DoStop: "cannot be stopped", DoClose: "cannot be removed"}[running]

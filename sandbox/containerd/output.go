@@ -88,7 +88,7 @@ func (o *output) close() {
 		}
 		o.copies.Wait()
 		if o.log != nil {
-			_ = o.log.Close() //nolint:errcheck // what was lost is in the log
+			_ = o.log.Close() // what was lost is in the log
 		}
 		close(o.done)
 	})

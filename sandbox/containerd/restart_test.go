@@ -52,7 +52,7 @@ func newDaemon(t *testing.T) *daemon {
 
 func (d *daemon) start(t *testing.T) {
 	t.Helper()
-	d.process = exec.Command("containerd", "--config", filepath.Join(d.dir, "config.toml")) //nolint:noctx // ended by kill
+	d.process = exec.Command("containerd", "--config", filepath.Join(d.dir, "config.toml")) // ended by kill
 	if err := d.process.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func (d *daemon) kill(t *testing.T) {
 	if err := d.process.Process.Kill(); err != nil {
 		t.Errorf("cannot kill containerd: %v", err)
 	}
-	_ = d.process.Wait() //nolint:errcheck // it was killed
+	_ = d.process.Wait() // it was killed
 }
 
 // connect returns an engine on it as soon as it answers.

@@ -146,7 +146,7 @@ func (e *Engine) runtimeOf(ctx context.Context, name string) (ociRuntime, error)
 	case errdefs.IsFailedPrecondition(err):
 		return found, err
 	case err != nil:
-		return found, fmt.Errorf("cannot use runtime %q: the engine knows %s: %v: %w", //nolint:errorlint // whatever kept it from being found
+		return found, fmt.Errorf("cannot use runtime %q: the engine knows %s: %w: %w",
 			name, strings.Join(e.knownRuntimes(ctx), ", "), err, errdefs.ErrInvalidArgument)
 	}
 	return found, nil

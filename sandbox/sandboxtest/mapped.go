@@ -61,7 +61,7 @@ func mountMapped(t *testing.T, dir string) string {
 	if err != nil {
 		t.Skipf("the kernel or this user cannot: %v", err)
 	}
-	defer unix.Close(tree)
+	defer unix.Close(tree) //nolint:errcheck // nothing was written through it
 	attr := unix.MountAttr{
 		Attr_set:  unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
 		Userns_fd: uint64(userSpace(t).Fd()),

@@ -79,7 +79,7 @@ func (a *api) install(ctx context.Context, in *installInput) (*huma.StreamRespon
 		return nil, err
 	}
 	install := Install{Spec: req.Spec, Source: req.Source, Pin: req.Pin, Link: req.Link, Replace: req.Replace, Confirmed: req.Confirmed, Accept: req.Accept}
-	return a.streamInstall(ctx, in.Tenant, req.Upload, install, func(install Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
+	return a.streamInstall(in.Tenant, req.Upload, install, func(install Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
 		return a.backend.Plugins.Install(ctx, in.Tenant, install, progress)
 	})
 }
@@ -91,7 +91,7 @@ type reinstallInput struct {
 
 func (a *api) reinstall(ctx context.Context, in *reinstallInput) (*huma.StreamResponse, error) {
 	install := Install{Confirmed: in.Body.Confirmed, Accept: in.Body.Accept}
-	return a.streamInstall(ctx, in.Tenant, in.Body.Upload, install, func(install Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
+	return a.streamInstall(in.Tenant, in.Body.Upload, install, func(install Install, progress func(v1.Progress)) (v1.PluginDetail, error) {
 		return a.backend.Plugins.Reinstall(ctx, in.Tenant, in.ID, install, progress)
 	})
 }
@@ -99,7 +99,7 @@ func (a *api) reinstall(ctx context.Context, in *reinstallInput) (*huma.StreamRe
 // streamInstall carries an install out, with its upload and its review, and
 // answers with its events.
 func (a *api) streamInstall(
-	ctx context.Context, tenant, upload string, install Install, do func(Install, func(v1.Progress)) (v1.PluginDetail, error),
+	tenant, upload string, install Install, do func(Install, func(v1.Progress)) (v1.PluginDetail, error),
 ) (*huma.StreamResponse, error) {
 	closePackage := func() {}
 	if upload != "" {
