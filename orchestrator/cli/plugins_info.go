@@ -126,9 +126,11 @@ func facts(p v1.PluginDetail) [][]string {
 		{"Generation", strconv.FormatUint(p.Generation, 10)},
 		{"Restarts", strconv.Itoa(p.Restarts)},
 		{"Last exit", exitText(p.LastExit)},
-		{"Next attempt", nextText(p.Plugin)},
 		{"Digest", orDash(p.Digest)},
 		{"Payload", fmt.Sprintf("%s, %s in %d files", p.Form, byteSize(p.Size), p.Files)},
+	}
+	if p.NextAttempt != nil {
+		rows = append(rows, []string{"Next attempt", nextText(p.Plugin)})
 	}
 	if p.Integrity != "" {
 		rows = append(rows, []string{"Integrity", p.Integrity})
@@ -138,9 +140,6 @@ func facts(p v1.PluginDetail) [][]string {
 
 // nextText says when a plugin is started again by itself.
 func nextText(p v1.Plugin) string {
-	if p.NextAttempt == nil {
-		return "-"
-	}
 	text := instant(*p.NextAttempt)
 	if p.ShortRuns > 0 {
 		text += ", after " + count(p.ShortRuns, "short run")
