@@ -5,6 +5,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,6 +68,7 @@ type Options struct {
 	Home string
 	Args []string // of serve, besides the home, the engine and the runtime
 	Env  []string // besides the caller's
+	Bin  string   // another program than bin/ocmt
 	// Engine is another engine than the environment's; its address is for Env to
 	// say.
 	Engine Engine
@@ -84,6 +86,7 @@ func StartWith(ctx context.Context, opts Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	bin = cmp.Or(opts.Bin, bin)
 	d := &Daemon{Home: opts.Home, bin: bin, engine: opts.Engine, log: &syncBuffer{}, exited: make(chan struct{})}
 	flags := EngineFlags()
 	if d.engine != nil {
@@ -141,9 +144,15 @@ func (d *Daemon) Log() string { return d.log.String() }
 // PID is the daemon's process id.
 func (d *Daemon) PID() int { return d.cmd.Process.Pid }
 
-// Stop ends the daemon in order and returns its error.
-func (d *Daemon) Stop() error {
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+// Stop ends the daemon and its plugins in order and returns its error.
+func (d *Daemon) Stop() error { return d.end(syscall.SIGTERM) }
+
+// HandOver ends the daemon in order and leaves its plugins running, for the
+// next one.
+func (d *Daemon) HandOver() error { return d.end(syscall.SIGUSR2) }
+
+func (d *Daemon) end(how syscall.Signal) error {
+	if err := d.cmd.Process.Signal(how); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
@@ -152,7 +161,7 @@ func (d *Daemon) Stop() error {
 	case <-time.After(time.Minute):
 		_ = d.cmd.Process.Kill()
 		<-d.exited
-		return fmt.Errorf("ocmt serve did not end within a minute of SIGTERM:\n%s", d.Log())
+		return fmt.Errorf("ocmt serve did not end within a minute of %s:\n%s", how, d.Log())
 	}
 }
 
