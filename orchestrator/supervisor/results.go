@@ -12,7 +12,10 @@ func (u Unit) prepared(p Policy, ev Event) Unit {
 		u.Generation = ev.Generation
 	}
 	if ev.Err == nil {
-		u.phase = phasePrepared
+		if u.again {
+			u.Restarts++
+		}
+		u.phase, u.again = phasePrepared, false
 		return u
 	}
 	u = u.startFailed(p, ev)
@@ -75,6 +78,7 @@ func (u Unit) notAdopted(p Policy, ev Event) Unit {
 	}
 	u.LastError = "it could not be reached after a restart of ocmt: " + ev.Err.Error()
 	u.LastExit = LastExit{Class: ClassStartFailure, Code: NoCode, At: ev.At, Message: u.LastError}
+	u.again = true
 	u.phase, u.unasked, u.urgent, u.NextAttempt = phaseDead, true, true, ev.At
 	return u
 }
@@ -85,6 +89,7 @@ func (u Unit) hostFailed(p Policy, ev Event, class Class, message string) Unit {
 	u = u.credit(p, run)
 	u.LastError = message
 	u.LastExit = LastExit{Class: class, Code: u.code(), At: ev.At, Message: message}
+	u.again = u.again || u.phase != phasePreparing
 	u.phase, u.unasked, u.urgent, u.NextAttempt = phaseDead, true, true, ev.At
 	if run < p.HealthyRun {
 		u.hostFailures++
@@ -137,6 +142,7 @@ func (u Unit) ended(p Policy, ev Event, class Class, message string) Unit {
 	}
 	u.LastExit = LastExit{Class: class, Code: u.code(), At: at, Message: message}
 	u.unasked = class != ClassStopped
+	u.again = u.unasked && (u.again || u.phase != phasePreparing)
 	if u.unasked && class != ClassTamper {
 		u = u.count(p, at, u.run(at), ev.Random)
 	}

@@ -114,16 +114,16 @@ func apply(p Policy, u Unit, ev Event) Unit {
 	switch ev.Kind {
 	case Enable:
 		if !u.Desired {
-			u.Desired, u.NextAttempt, u.hostFailures = true, ev.At, 0
+			u.Desired, u.NextAttempt, u.hostFailures, u.again = true, ev.At, 0, false
 		}
 	case Disable:
 		u.Desired = false
 	case Restart:
-		u.NextAttempt, u.hostFailures, u.unasked, u.urgent = ev.At, 0, false, true
+		u.NextAttempt, u.hostFailures, u.unasked, u.again, u.urgent = ev.At, 0, false, false, true
 		u = u.end(ClassStopped, "restarted")
 	case Reset:
 		u.Counters = Counters{LastExit: u.LastExit}
-		u.hostFailures, u.LastError, u.unasked = 0, "", false
+		u.hostFailures, u.LastError, u.unasked, u.again = 0, "", false, false
 	case Tamper:
 		u.Tampered = cmp.Or(ev.Reason, "its payload was altered")
 	case Remove:
@@ -252,9 +252,6 @@ func (u Unit) advanceIdle(at time.Time) (Unit, []Action) {
 	case !u.wanted() || at.Before(u.NextAttempt) || u.remains.block():
 		return u, nil
 	}
-	if u.unasked {
-		u.Restarts++
-	}
 	urgent := u.urgent
 	u = u.fresh()
 	u.phase = phasePreparing
@@ -279,7 +276,7 @@ func (u Unit) fresh() Unit {
 	return Unit{
 		Counters: u.Counters, Desired: u.Desired, removing: u.removing, closing: u.closing, leaving: u.leaving,
 		remains: u.remains, phase: u.phase, attempt: u.attempt, Generation: u.Generation, Since: u.Since,
-		LastError: u.LastError, hostFailures: u.hostFailures,
+		LastError: u.LastError, hostFailures: u.hostFailures, again: u.again,
 	}
 }
 

@@ -74,7 +74,8 @@ func TestStep(t *testing.T) {
 	}{
 		{"healthy run restarts at once", append(up(),
 			move{15 * s, exitWith(7), StateBackoff, []Do{DoSave, DoClose}},
-			move{0, Event{Kind: Closed}, StatePreparing, []Do{DoSave, DoPrepare}},
+			move{0, Event{Kind: Closed}, StatePreparing, []Do{DoPrepare}},
+			move{0, Event{Kind: Prepared}, StateStarting, []Do{DoSave, DoStart}}, // the restart is counted when it is made
 		), func(t *testing.T, u Unit) {
 			if u.Restarts != 1 || u.ShortRuns != 0 || u.LastExit.Class != ClassError || u.LastExit.Code != 7 {
 				t.Errorf("%+v", u.Counters)
@@ -84,7 +85,7 @@ func TestStep(t *testing.T) {
 			move{14 * s, exitWith(0), StateBackoff, []Do{DoSave, DoClose}},
 			move{0, Event{Kind: Closed}, StateBackoff, nil},
 			move{249 * time.Millisecond, Event{Kind: Tick}, StateBackoff, nil},
-			move{time.Millisecond, Event{Kind: Tick}, StatePreparing, []Do{DoSave, DoPrepare}},
+			move{time.Millisecond, Event{Kind: Tick}, StatePreparing, []Do{DoPrepare}},
 		), func(t *testing.T, u Unit) {
 			if u.ShortRuns != 1 || u.LastExit.Class != ClassClean {
 				t.Errorf("%+v", u.Counters)
@@ -213,14 +214,28 @@ func TestStep(t *testing.T) {
 		{"the host's fault", []move{
 			{0, Event{Kind: Enable}, StatePreparing, []Do{DoSave, DoPrepare}},
 			{0, Event{Kind: Prepared, Err: errEngine}, StateBackoff, []Do{DoSave}},
-			{250 * time.Millisecond, Event{Kind: Tick}, StatePreparing, []Do{DoSave, DoPrepare}},
+			{250 * time.Millisecond, Event{Kind: Tick}, StatePreparing, []Do{DoPrepare}},
 			{0, Event{Kind: Prepared}, StateStarting, []Do{DoStart}},
 			{0, Event{Kind: Started, Err: errEngine}, StateBackoff, []Do{DoSave, DoClose}},
 			{0, Event{Kind: Closed}, StateBackoff, nil},
-			{500 * time.Millisecond, Event{Kind: Tick}, StatePreparing, []Do{DoSave, DoPrepare}},
+			{500 * time.Millisecond, Event{Kind: Tick}, StatePreparing, []Do{DoPrepare}},
 		}, func(t *testing.T, u Unit) {
-			if u.ShortRuns != 0 || len(u.Exits) != 0 {
+			if u.ShortRuns != 0 || len(u.Exits) != 0 || u.Restarts != 0 {
 				t.Errorf("it counted: %+v", u.Counters)
+			}
+		}},
+		{"a restart that the host keeps from being made counts once", append(up(),
+			move{20 * s, exitWith(1), StateBackoff, []Do{DoSave, DoClose}},
+			move{0, Event{Kind: Closed}, StatePreparing, []Do{DoPrepare}},
+			move{0, Event{Kind: Prepared, Err: errEngine}, StateBackoff, []Do{DoSave}},
+			move{250 * time.Millisecond, Event{Kind: Tick}, StatePreparing, []Do{DoPrepare}},
+			move{0, Event{Kind: Prepared, Err: errEngine}, StateBackoff, []Do{DoSave}},
+			move{500 * time.Millisecond, Event{Kind: Tick}, StatePreparing, []Do{DoPrepare}},
+			move{0, Event{Kind: Prepared}, StateStarting, []Do{DoSave, DoStart}},
+			move{0, Event{Kind: Started}, StateRunning, nil},
+		), func(t *testing.T, u Unit) {
+			if u.Restarts != 1 {
+				t.Errorf("%d restarts", u.Restarts)
 			}
 		}},
 		{"restart during backoff", append(up(),
@@ -246,8 +261,8 @@ func TestStep(t *testing.T) {
 		), nil},
 		{"stale results are ignored", append(up(),
 			move{20 * s, exitWith(1), StateBackoff, []Do{DoSave, DoClose}},
-			move{0, Event{Kind: Closed}, StatePreparing, []Do{DoSave, DoPrepare}},
-			move{0, Event{Kind: Prepared}, StateStarting, []Do{DoStart}},
+			move{0, Event{Kind: Closed}, StatePreparing, []Do{DoPrepare}},
+			move{0, Event{Kind: Prepared}, StateStarting, []Do{DoSave, DoStart}},
 			move{0, Event{Kind: Started}, StateRunning, nil},
 			move{0, Event{Kind: Exited, Attempt: 1}, StateRunning, nil},
 			move{0, Event{Kind: Ponged, Attempt: 1, Err: errPlain}, StateRunning, nil},

@@ -122,6 +122,7 @@ type Unit struct {
 	endReason string // and this is why
 	cancelled bool   // the running Prepare or Start was told to give up
 	unasked   bool   // the last instance ended by itself
+	again     bool   // the next one that is made is a start that nobody asked for
 	urgent    bool   // somebody is likely to wait for the next one
 	adopted   bool   // it was started by an earlier process,
 	reaching  bool   // and Start of it was asked for
