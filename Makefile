@@ -64,8 +64,8 @@ test: go engines build tools ## all tests, end to end on docker and on container
 chaos: go engines build ## break things on purpose and check what must hold, 12 minutes; report in bin/chaos.json
 	E2E_REQUIRE=$(REQUIRE) $(GO) test ./e2e/chaos -run TestChaos -chaos.full -timeout 15m -v -chaos.report $(CURDIR)/$(BIN)/chaos.json
 
-bench: go engine build ## benchmarks, as ratios in one run
-	$(GO) test -run '^$$' -bench . -p 1 -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),3) -timeout 40m ./bus ./sandbox/egress/... ./orchestrator/gateway ./orchestrator/hooks ./orchestrator/audit ./orchestrator/install/seal ./orchestrator/daemon ./e2e | tee bench.txt
+bench: go engines build ## benchmarks, as ratios in one run
+	$(GO) test -run '^$$' -bench . -p 1 -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),3) -timeout 40m ./bus ./sandbox/egress/... ./sandbox/containerd ./sandbox/logfile ./images/runner-node ./orchestrator/gateway ./orchestrator/hooks ./orchestrator/audit ./orchestrator/install/seal ./orchestrator/daemon ./e2e | tee bench.txt
 	$(GO) tool benchstat bench.txt
 
 fuzz: go ## run every fuzz test for a while
