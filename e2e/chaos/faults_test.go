@@ -231,6 +231,7 @@ func (r *rig) count(b breakage, id string) int {
 	case everyone:
 		for _, p := range r.plugins {
 			r.restarts[p]++
+			r.maybe[p]++ // an engine that goes away may end what was made meanwhile, too
 		}
 		return len(r.plugins)
 	}

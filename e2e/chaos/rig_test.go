@@ -59,6 +59,7 @@ type rig struct {
 	guard   *guard
 
 	restarts map[string]int // that there must have been
+	maybe    map[string]int // that there may have been besides
 	idle     usage          // of the daemon with all its plugins, before the faults
 }
 
@@ -74,7 +75,7 @@ func (s *suite) newRig(t *testing.T, e engine, dir string, n int) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{suite: s, engine: e, home: path, restarts: map[string]int{}, census: newCensus(path)}
+	r := &rig{suite: s, engine: e, home: path, restarts: map[string]int{}, maybe: map[string]int{}, census: newCensus(path)}
 	if r.paths, err = home.Open(path); err != nil {
 		t.Fatal(err)
 	}
