@@ -29,8 +29,8 @@ const (
 	Containerd = "containerd"
 )
 
-// preferred is the order in which Auto tries: containerd starts a container
-// three times as fast as Docker does.
+// preferred is the order in which Auto tries: containerd starts a plugin twice
+// as fast as Docker does (docs/benchmarks.md).
 var preferred = []string{Containerd, Docker}
 
 // Names are the engines that can be asked for.
