@@ -67,6 +67,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		{"Kill the plugin's process", x.kill},
 		{"A hook that changes a message, and one that blocks it", x.hooks},
 		{"Kill a plugin with a background service", x.services},
+		{"Kill ocmt itself, and start it again", x.takeOver},
 		{"A connection that is denied, the grant, and the connection", x.network},
 		{"The audit log of all this, and a copy with one byte changed", x.audit},
 		{"Flip one byte in the sealed payload of a second copy", x.tamper},
