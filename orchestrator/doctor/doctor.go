@@ -4,6 +4,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -59,7 +60,7 @@ func Run(ctx context.Context, opts Options) []Check {
 	uid := os.Geteuid()
 	checks := []Check{checkUser(uid), checkHome(opts.Home), checkFileSystem(opts.Home), checkConfigs(opts.Home)}
 	info, err := lookAtEngine(ctx, opts)
-	checks = append(checks, checkEngine(info, err))
+	checks = append(checks, checkEngine(opts.Runtime, info, err))
 	checks = append(checks, checkImages()...)
 	checks = append(checks, checkStore(uid, canFreeze(uid, opts.Home)), checkState(uid))
 	if err != nil {
@@ -103,13 +104,13 @@ func checkUser(uid int) Check {
 		asRoot}
 }
 
-func checkEngine(info sandbox.Info, err error) Check {
+func checkEngine(runtime string, info sandbox.Info, err error) Check {
 	const name = "engine"
 	if err != nil {
 		f := fault.Of(err)
 		return Check{name, Missing, plain(f), engineFix(f)}
 	}
-	detail := fmt.Sprintf("%s %s, runtime %s, cgroup v%d", info.Name, info.Version, info.Runtime, cgroupVersion(info))
+	detail := fmt.Sprintf("%s %s, runtime %s, cgroup v%d", info.Name, info.Version, cmp.Or(runtime, info.Runtime), cgroupVersion(info))
 	if info.Rootless {
 		return Check{name, Weaker, detail + "; it is rootless: some limits may not hold", "DOCKER_HOST=unix:///var/run/docker.sock ocmt serve"}
 	}
@@ -217,10 +218,7 @@ func checkStateFlags(mounts bool, info sandbox.Info) Check {
 // checkIsolation asks whether a kernel bug would let a plugin out.
 func checkIsolation(runtime string, info sandbox.Info) Check {
 	const name = "kernel isolation"
-	used := runtime
-	if used == "" {
-		used = info.Runtime
-	}
+	used := cmp.Or(runtime, info.Runtime)
 	if strings.Contains(used, "runsc") || strings.Contains(used, "kata") {
 		return Check{name, OK, "plugins do not share the host's kernel (" + used + "), which has system calls of its own: the seccomp profile is not what holds them", ""}
 	}

@@ -41,19 +41,20 @@ func TestUser(t *testing.T) {
 
 func TestEngine(t *testing.T) {
 	info := sandbox.Info{Name: "docker", Version: "20.10", Runtime: "runc", CgroupV2: true}
-	expect(t, checkEngine(info, nil), OK, "docker 20.10, runtime runc, cgroup v2")
+	expect(t, checkEngine("", info, nil), OK, "docker 20.10, runtime runc, cgroup v2")
+	expect(t, checkEngine("runsc", info, nil), OK, "runtime runsc")
 	info.Rootless, info.CgroupV2 = true, false
-	expect(t, checkEngine(info, nil), Weaker, "rootless", "cgroup v1")
+	expect(t, checkEngine("", info, nil), Weaker, "rootless", "cgroup v1")
 	denied := fault.New(errdefs.ErrUnavailable, "engine_denied", "this user may not")
-	expect(t, checkEngine(sandbox.Info{}, denied), Missing, "may not", "usermod -aG docker "+userName())
-	expect(t, checkEngine(sandbox.Info{}, denied.WithHint("x")), Missing, "usermod")
+	expect(t, checkEngine("", sandbox.Info{}, denied), Missing, "may not", "usermod -aG docker "+userName())
+	expect(t, checkEngine("", sandbox.Info{}, denied.WithHint("x")), Missing, "usermod")
 	absent := fault.New(errdefs.ErrUnavailable, "engine_unavailable", "no engine").WithHint("install one")
-	expect(t, checkEngine(sandbox.Info{}, absent), Missing, "install one")
+	expect(t, checkEngine("", sandbox.Info{}, absent), Missing, "install one")
 	classed := fmt.Errorf("cannot reach it: %w", errdefs.ErrUnavailable)
-	if c := checkEngine(sandbox.Info{}, classed); c.Detail != "cannot reach it" {
+	if c := checkEngine("", sandbox.Info{}, classed); c.Detail != "cannot reach it" {
 		t.Errorf("%+v: it ends with its class", c)
 	}
-	expect(t, checkEngine(sandbox.Info{}, errors.New("strange")), Missing, "strange", "docker version")
+	expect(t, checkEngine("", sandbox.Info{}, errors.New("strange")), Missing, "strange", "docker version")
 }
 
 func TestPayloadAndState(t *testing.T) {
