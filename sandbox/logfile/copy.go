@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/time/rate"
 
 	"github.com/ocmt/ocmt/sandbox"
 )
@@ -36,10 +37,10 @@ func (w *Writer) Copy(stream string, r io.Reader) error {
 		w: w, stream: stream,
 		piece:  int(min(maxPiece, (w.size-2*overhead)/widest)),
 		batch:  int(min(batchSize, w.size/8)),
-		budget: budget{rate: Rate, burst: Burst},
+		budget: rate.NewLimiter(Rate, Burst),
 	}
 	defer c.finish()
-	pace := budget{rate: ReadRate, burst: Burst}
+	pace := rate.NewLimiter(ReadRate, Burst)
 	buf := make([]byte, smallRead)
 	for {
 		n, err := r.Read(buf)
@@ -51,7 +52,7 @@ func (w *Writer) Copy(stream string, r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("cannot read the output of the container: %w", err)
 		}
-		if debt := pace.spend(now, n); debt >= pause {
+		if debt := pace.ReserveN(now, n).DelayFrom(now); debt >= pause {
 			<-time.After(debt)
 		}
 		if n == smallRead { // most plugins hardly ever print
@@ -68,9 +69,9 @@ type copier struct {
 	batch  int // bound of what is written at once, bytes
 
 	mu     sync.Mutex
-	budget budget
-	at     time.Time // of the beginning of held
-	held   []byte    // of an unfinished line
+	budget *rate.Limiter // overdrawn by what was begun
+	at     time.Time     // of the beginning of held
+	held   []byte        // of an unfinished line
 
 	one     bytes.Buffer // the record that is being made
 	pending bytes.Buffer // records that are not written yet
@@ -111,7 +112,7 @@ func (c *copier) keep(now time.Time, text []byte) {
 		}
 		c.held = append(c.held, part...)
 		c.cut(now)
-		if c.budget.empty(now) {
+		if c.budget.TokensAt(now) <= 0 {
 			c.gap = time.AfterFunc(gap, c.resume)
 			c.drop(c.held)
 			c.held = c.held[:0]
@@ -163,7 +164,7 @@ func (c *copier) record(now time.Time, text []byte, partial bool) {
 		c.encode(&c.pending, now, c.notice(), false)
 		c.told, c.missing = c.missing, 0
 	}
-	c.budget.spend(now, c.one.Len())
+	c.budget.ReserveN(now, c.one.Len())
 	c.pending.Write(c.one.Bytes())
 	c.partial = partial
 	if !partial {
@@ -253,39 +254,11 @@ func (c *copier) endGap() {
 func (c *copier) finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.budget = budget{rate: Rate, burst: Burst}
+	c.budget = rate.NewLimiter(Rate, Burst)
 	c.endGap()
 	if len(c.held) > 0 {
 		c.record(time.Now(), c.held, true)
 		c.lines++
 	}
 	c.flush()
-}
-
-// budget is what may be spent: burst at once, and rate per second.
-type budget struct {
-	rate, burst int
-	left        float64
-	at          time.Time // of left; zero: all is
-}
-
-// spend takes n and returns for how long the budget is overdrawn then.
-func (b *budget) spend(now time.Time, n int) time.Duration {
-	b.refill(now)
-	b.left -= float64(n)
-	return time.Duration(max(0, -b.left) / float64(b.rate) * float64(time.Second))
-}
-
-func (b *budget) empty(now time.Time) bool {
-	b.refill(now)
-	return b.left <= 0
-}
-
-func (b *budget) refill(now time.Time) {
-	if b.at.IsZero() {
-		b.left = float64(b.burst)
-	} else {
-		b.left = min(float64(b.burst), b.left+now.Sub(b.at).Seconds()*float64(b.rate))
-	}
-	b.at = now
 }
