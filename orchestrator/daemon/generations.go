@@ -72,9 +72,10 @@ func newGenerations() *generations {
 	}
 }
 
-// make is begin of a generation that is about to be prepared; done is called
-// when that is over.
-func (g *generations) make(key plugin.Key) (done func()) {
+// begin forgets what the generation before was made of: until made is told,
+// whatever changes counts as a change. The function that it returns is called
+// when the next one is prepared or taken over, or cannot be.
+func (g *generations) begin(key plugin.Key) (done func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.recipes[key] = nil
@@ -143,14 +144,6 @@ func (g *generations) leftOf(key plugin.Key) []string {
 	return ids
 }
 
-// begin forgets what the generation before was made of: until made is told,
-// whatever changes counts as a change.
-func (g *generations) begin(key plugin.Key) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.recipes[key] = nil
-}
-
 func (g *generations) made(key plugin.Key, r recipe) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -205,12 +198,10 @@ func (d *Daemon) running(key plugin.Key) *unit {
 
 // newest returns the instance of a plugin, also one that does not serve yet;
 // nil if there is none.
-func (d *Daemon) newest(key plugin.Key) *unit { return d.generations.newestOf(key) }
-
-func (g *generations) newestOf(key plugin.Key) *unit {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.newest[key]
+func (d *Daemon) newest(key plugin.Key) *unit {
+	d.generations.mu.RLock()
+	defer d.generations.mu.RUnlock()
+	return d.generations.newest[key]
 }
 
 // stale reports whether an instance of the plugin would be made of something

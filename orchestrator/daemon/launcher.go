@@ -36,7 +36,7 @@ func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint6
 	if err := l.d.clearAway(ctx, key); err != nil {
 		return nil, err
 	}
-	defer l.d.generations.make(key)() // before anything is read
+	defer l.d.generations.begin(key)() // before anything is read
 	plan, made, err := l.d.plan(p, generation)
 	if err != nil {
 		return nil, err

@@ -140,7 +140,7 @@ func (d *Daemon) checkGeneration(ctx context.Context, rec instance.Record) error
 }
 
 func (d *Daemon) adoptAs(ctx context.Context, p plugin.Installed, c sandbox.Container, rec instance.Record) error {
-	d.generations.begin(p.Key)
+	defer d.generations.begin(p.Key)()
 	plan, made, err := d.plan(p, rec.Generation)
 	if err != nil {
 		return err
