@@ -299,7 +299,7 @@ func TestIsStray(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}
-	done := s.generations.make(plugin.Key{Tenant: "default", ID: "demo"})
+	done := s.generations.begin(plugin.Key{Tenant: "default", ID: "demo"})
 	defer done()
 	if s.isStray(&sandbox.Container{Labels: labels(sandbox.RolePlugin)}, now) {
 		t.Error("a plugin's that is being made is a stray")
