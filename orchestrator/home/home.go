@@ -139,3 +139,14 @@ func (h Home) Audit() string { return filepath.Join(h.dir, "ocmt", "audit") }
 
 // Keys holds the keys of this home, apart from what they sign.
 func (h Home) Keys() string { return filepath.Join(h.dir, "ocmt", "keys") }
+
+// Secrets holds the tenants' encrypted secrets, and SecretsKey what decrypts
+// them.
+func (h Home) Secrets() string { return filepath.Join(h.dir, "ocmt", "secrets") }
+
+// SecretsKey is the key of the files in Secrets, mode 0600.
+func (h Home) SecretsKey() string { return filepath.Join(h.Keys(), "secrets.key") }
+
+// StateImage is the file that holds a plugin's state where its size can be
+// bounded: a file system of its own, mounted at State.
+func (h Home) StateImage(key plugin.Key) string { return filepath.Join(h.Plugin(key), "state.img") }
