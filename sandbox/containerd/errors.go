@@ -46,12 +46,13 @@ func (e *Engine) fail(ctx context.Context, what string, err error) error {
 	return fmt.Errorf("cannot %s: %s: %w", what, strings.TrimSuffix(err.Error(), ": unknown"), classOf(err))
 }
 
-// awaitDeadline is for errors that say that time is up. A call's deadline goes
-// to containerd and on to the shim, and either may find it over a moment before
-// our own clock does.
+// awaitDeadline is for errors that say that time is up, or that a connection
+// was closed at our end, which nothing but its time does. A call's deadline goes
+// to containerd, on to the shim and to the socket, and each may find it over a
+// moment before our own clock does.
 func awaitDeadline(ctx context.Context, err error) {
 	end, limited := ctx.Deadline()
-	over := strings.Contains(err.Error(), context.DeadlineExceeded.Error()) || errdefs.IsDeadlineExceeded(native(err)) || errdefs.IsCanceled(native(err))
+	over := strings.Contains(err.Error(), context.DeadlineExceeded.Error()) || strings.Contains(err.Error(), net.ErrClosed.Error()) || errdefs.IsDeadlineExceeded(native(err)) || errdefs.IsCanceled(native(err))
 	if limited && over && time.Until(end) < time.Second {
 		<-ctx.Done()
 	}
