@@ -27,6 +27,7 @@ func lifeGoldens() []golden {
 	return []golden{
 		{"hello", &Hello{Wire: []int{1}, Runner: "1.0.0", Node: "24.21.0", PID: 7}, func() Message { return new(Hello) }},
 		{"load", load(), func() Message { return new(Load) }},
+		{"load-learn", learn(), func() Message { return new(Load) }},
 		{"ready", ready(), func() Message { return new(Ready) }},
 		{"failed", &Failed{
 			Error: Error{
@@ -91,6 +92,9 @@ func handlerGoldens() []golden {
 		{"host.call", &HostCall{
 			ID: "h1", Method: HostEmit, Params: json.RawMessage(`{"event":"tick","payload":{"n":1},"scope":"operator.read"}`),
 		}, func() Message { return new(HostCall) }},
+		{"host.call-wish", &HostCall{
+			ID: "h2", Method: HostWish, Params: json.RawMessage(`{"kind":"secret","target":"WEATHER_API_KEY"}`),
+		}, func() Message { return new(HostCall) }},
 		{"host.result", &HostResult{ID: "h1", Result: json.RawMessage(`null`)}, hostResult},
 		{"host.result-error", &HostResult{
 			ID: "h1", Error: &Error{Code: CodeNotGranted, Message: "host.emit is not granted"},
@@ -109,6 +113,12 @@ func load() *Load {
 		StateDir:     "/state", WorkspaceDir: "/srv/work", AgentID: "main",
 		Env: map[string]string{"TZ": "Europe/Berlin"}, Host: []string{HostEmit},
 	}
+}
+
+func learn() *Load {
+	l := load()
+	l.Learn = true
+	return l
 }
 
 func ready() *Ready {

@@ -127,7 +127,22 @@ const (
 const (
 	HostLog  = "host.log"  // params: {"level","message"}; always allowed
 	HostEmit = "host.emit" // params: {"event","payload","scope"}: gatewayEvents.emit; scope may be absent
+	HostWish = "host.wish" // params: a [Wish]; always allowed when [Load.Learn] is set, and never else
 )
+
+// Values of [Wish.Kind].
+const (
+	WishNetwork = "network" // "host:port" that was connected to
+	WishEnv     = "env"     // an environment variable that was read and is not set
+	WishSecret  = "secret"  // one whose name says that it is a secret
+	WishConfig  = "config"  // a dot path into config.json that was read and is not there
+)
+
+// Wish is what a plugin reached for and was not given, as the runner saw it.
+type Wish struct {
+	Kind   string `json:"kind"`
+	Target string `json:"target"`
+}
 
 // HostCall asks the host for something, a request; the answer is a
 // [HostResult].

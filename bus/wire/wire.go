@@ -58,6 +58,9 @@ type Load struct {
 	// Host lists the host.* methods that the plugin may call, with or without
 	// the prefix.
 	Host []string `json:"host,omitempty"`
+	// Learn has the runner report by [HostWish] what the plugin wishes for and
+	// was not given. It changes nothing else.
+	Learn bool `json:"learn,omitempty"`
 }
 
 // Ready reports that every entry was loaded, and what was registered.

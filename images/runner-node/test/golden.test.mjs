@@ -11,10 +11,10 @@ const golden = (name) => JSON.parse(readFileSync(join(dir, `${name}.json`), "utf
 const WRITTEN = [
   "hello", "ready", "failed", "tool.result", "tool.result-error", "progress", "pong", "stopped",
   "hook.result", "hook.result-payload", "hook.result-block", "hook.result-error",
-  "service.result", "service.result-error", "service.health", "service.health-clear", "host.call",
+  "service.result", "service.result-error", "service.health", "service.health-clear", "host.call", "host.call-wish",
 ];
 const READ = [
-  "load", "ack", "tool.call", "cancel", "ping", "stop",
+  "load", "load-learn", "ack", "tool.call", "cancel", "ping", "stop",
   "hook.call", "hook.call-sync", "service.call", "approval.resolved", "host.result", "host.result-error",
 ];
 
