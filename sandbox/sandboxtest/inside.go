@@ -223,18 +223,7 @@ func checkAllowed(t *testing.T, got map[string]string) {
 }
 
 var limitRows = []row{
-	{"memory", true, func(t *testing.T, s *suite) {
-		exit, out := s.run(t, s.spec("eat", strconv.Itoa(256<<20)))
-		if exit.Code != 137 || !exit.OOMKilled {
-			t.Errorf("exit %+v, output %q, want an OOM kill", exit, out)
-		}
-		if got := s.list(t, s.ctx(t)); len(got) != 1 || !got[0].Exit.OOMKilled {
-			t.Errorf("listed as %+v", got)
-		}
-		if exit, out := s.run(t, s.spec("eat", strconv.Itoa(16<<20))); exit.Code != 0 || exit.OOMKilled {
-			t.Errorf("within the limit: exit %+v, output %q", exit, out)
-		}
-	}},
+	{"memory", true, tooMuchMemory},
 	{"pids", true, tooManyProcesses},
 	{"open files", true, func(t *testing.T, s *suite) {
 		spec := s.spec("open", "1000")
