@@ -72,6 +72,7 @@ type unit struct {
 	changing sync.Mutex // held while a change is written and told
 
 	grants    []policy.Grant
+	run       []policy.Grant  // allowed until the instance ends; on no disk
 	denied    map[string]bool // ids of requests; never altered in place
 	wishes    []policy.Ask    // what it tried while it ran
 	effective policy.Effective
@@ -228,7 +229,7 @@ func (a *Authority) update(key plugin.Key, u *unit, change func()) {
 	a.mu.Lock()
 	before := u.effective
 	change()
-	u.effective = policy.Resolve(time.Now(), u.grants, narrowing, a.cfg.Limits)
+	u.effective = policy.Resolve(time.Now(), merge(u.grants, u.run), narrowing, a.cfg.Limits)
 	after := u.effective
 	a.mu.Unlock()
 	select {

@@ -46,8 +46,9 @@ func (a *Authority) Requests(key plugin.Key) []policy.Request {
 	}
 	now := time.Now()
 	asked := policy.Asked(installed.Descriptor, installed.Surface, a.cfg.Limits)
-	asks := slices.Concat(policy.Wanted(narrowing, asked, u.grants, a.cfg.Limits, now), u.wishes, asked)
-	return policy.Pending(key, asks, u.grants, u.denied, now)
+	granted := merge(u.grants, u.run)
+	asks := slices.Concat(policy.Wanted(narrowing, asked, granted, a.cfg.Limits, now), u.wishes, asked)
+	return policy.Pending(key, asks, granted, u.denied, now)
 }
 
 // Request finds a request by its id.

@@ -69,7 +69,7 @@ const (
 
 	MinMemory Size    = 16 << 20
 	MaxMemory Size    = 1 << 40
-	MinState  Size    = 4 << 10
+	MinState  Size    = 1 << 20
 	MaxState  Size    = 1 << 40
 	MinCPUs   float64 = 0.01
 	MaxCPUs   float64 = 64

@@ -87,7 +87,7 @@ func readDestination(n node) (Network, error) {
 		}
 	}
 	if rules, ok := fields["rules"]; ok {
-		if d.Rules, err = rules.texts(checkRule); err != nil {
+		if d.Rules, err = rules.texts(CheckRequestRule); err != nil {
 			return d, err
 		}
 	}
@@ -123,7 +123,10 @@ func readPorts(n node) ([]uint16, error) {
 	return slices.Compact(out), nil
 }
 
-func checkRule(s string) error {
+// CheckRequestRule says whether s is a rule about HTTP requests: a method in
+// capitals, or "*", a blank, and a path that may end in "*", which then stands
+// for whatever follows. Its error is a *[PermissionError] without a place.
+func CheckRequestRule(s string) error {
 	path := s[strings.IndexByte(s, ' ')+1:]
 	if len(s) > MaxRuleLen || !rulePattern.MatchString(s) || strings.Contains(path, "//") || hasDots(path) {
 		return refusal("is no rule", `write a method in capitals (or "*"), a space and a path that may end in "*", for example "GET /v1/*"`)

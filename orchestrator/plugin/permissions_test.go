@@ -126,7 +126,7 @@ var badManifests = []struct{ name, in, field, says string }{
 	{"state zero", `{"state": {"max": 0}}`, "state.max", "is no size"},
 	{"state null", `{"state": {"max": null}}`, "state.max", "must be a size, not null"},
 	{"state of a decimal unit", `{"state": {"max": "256MB"}}`, "state.max", "KiB, MiB"},
-	{"state absurd", `{"state": {"max": "2TiB"}}`, "state.max", "from 4KiB to 1TiB"},
+	{"state absurd", `{"state": {"max": "2TiB"}}`, "state.max", "from 1MiB to 1TiB"},
 	{"memory overflow", `{"resources": {"memory": "9999999999TiB"}}`, "resources.memory", "is no size"},
 	{"memory zero", `{"resources": {"memory": 0}}`, "resources.memory", ""},
 	{"memory tiny", `{"resources": {"memory": 1024}}`, "resources.memory", "from 16MiB"},

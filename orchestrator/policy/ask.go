@@ -109,7 +109,7 @@ func manifestAsks(p plugin.Permissions, origin string, limits Limits) []Ask {
 			asks = append(asks, hookAsk(event, rights, origin))
 		}
 	}
-	return append(asks, resourceAsks(p.Resources, origin, limits)...)
+	return append(asks, resourceAsks(p, origin, limits)...)
 }
 
 func hookAsk(event plugin.HookEvent, rights []plugin.HookRight, origin string) Ask {
@@ -120,7 +120,8 @@ func hookAsk(event plugin.HookEvent, rights []plugin.HookRight, origin string) A
 	return Ask{Kind: Hook, Target: event.Name, Value: plugin.JoinRights(rights), Origin: origin, Class: class}
 }
 
-func resourceAsks(r plugin.Resources, origin string, limits Limits) []Ask {
+func resourceAsks(p plugin.Permissions, origin string, limits Limits) []Ask {
+	r := p.Resources
 	var asks []Ask
 	add := func(target, value string, above bool) {
 		class := Basic
@@ -137,6 +138,9 @@ func resourceAsks(r plugin.Resources, origin string, limits Limits) []Ask {
 	}
 	if r.PIDs > 0 {
 		add(PIDs, strconv.FormatInt(r.PIDs, 10), r.PIDs > limits.PIDs)
+	}
+	if size := p.State.Max; size > 0 {
+		add(State, size.String(), int64(size) > limits.State)
 	}
 	return asks
 }

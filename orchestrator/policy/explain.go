@@ -66,6 +66,9 @@ func explainNetwork(target, value string) string {
 			sentence += " and public ones"
 		}
 	}
+	if len(rule.Requests) > 0 {
+		sentence += ", for these requests alone: " + strings.Join(rule.Requests, ", ")
+	}
 	return sentence + "."
 }
 
@@ -86,6 +89,8 @@ func explainResource(target, value string) string {
 		return fmt.Sprintf("It may use up to %s of memory.", value)
 	case CPUs:
 		return fmt.Sprintf("It may use up to %s processors.", value)
+	case State:
+		return fmt.Sprintf("It may keep up to %s in its own directory.", value)
 	}
 	return fmt.Sprintf("It may run up to %s processes and threads.", value)
 }

@@ -64,8 +64,8 @@ func CanonicalTarget(kind Kind, target string) (string, error) {
 		}
 		return rule.target(), nil
 	case Resource:
-		if target != Memory && target != CPUs && target != PIDs {
-			return "", refuse(g, "is no resource", "the resources are memory, cpus and pids")
+		if target != Memory && target != CPUs && target != PIDs && target != State {
+			return "", refuse(g, "is no resource", "the resources are memory, cpus, pids and state")
 		}
 		return target, nil
 	}
@@ -177,6 +177,13 @@ func parseResource(g *Grant) error {
 		}
 		g.Value = size.String()
 		return plugin.CheckSize(size, plugin.MinMemory, plugin.MaxMemory)
+	case State:
+		size, err := plugin.ParseSize(g.Value)
+		if err != nil {
+			return err
+		}
+		g.Value = size.String()
+		return plugin.CheckSize(size, plugin.MinState, plugin.MaxState)
 	case CPUs:
 		n, err := plugin.ParseCPUs(g.Value)
 		g.Value = formatCPUs(n)
@@ -186,7 +193,7 @@ func parseResource(g *Grant) error {
 		g.Value = strconv.FormatInt(n, 10)
 		return err
 	}
-	return refuse(*g, "is no resource", "the resources are memory, cpus and pids, for example: resource memory 512MiB")
+	return refuse(*g, "is no resource", "the resources are memory, cpus, pids and state, for example: resource memory 512MiB")
 }
 
 func formatCPUs(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
@@ -197,7 +204,7 @@ func amount(target, value string) float64 {
 	if parseResource(&g) != nil {
 		return 0
 	}
-	if target == Memory {
+	if target == Memory || target == State {
 		size, _ := plugin.ParseSize(g.Value) // was parsed just now
 		return float64(size)
 	}

@@ -136,7 +136,7 @@ func (n Narrowing) keepHook(g Grant) []Grant {
 func says(b *bool, want bool) bool { return b != nil && *b == want }
 
 func (n Narrowing) keepResource(g Grant) []Grant {
-	for _, a := range resourceAsks(n.permissions.Resources, OriginConfig, Limits{}) {
+	for _, a := range resourceAsks(n.permissions, OriginConfig, Limits{}) {
 		if a.Target == g.Target && atMost(a.Target, a.Value, g.Value) {
 			g.Value = a.Value
 		}

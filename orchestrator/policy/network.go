@@ -17,6 +17,9 @@ type NetworkRule struct {
 	// Addresses are the ranges that Host may resolve to on top of public
 	// addresses. Of localhost they are all of it.
 	Addresses []netip.Prefix
+	// Requests are the HTTP requests that may pass, each a method, or "*", and
+	// a path that may end in "*"; none are all, and nobody looks at them.
+	Requests []string
 }
 
 // Matches reports whether the rule is about the host and port.
@@ -35,6 +38,7 @@ func (r NetworkRule) Matches(host string, port uint16) bool {
 const (
 	plaintext     = "plaintext"
 	addressPrefix = "addresses="
+	requestPrefix = "rules="
 	maxRanges     = 16
 )
 
@@ -76,24 +80,53 @@ func readRule(target, value string) (NetworkRule, error) {
 	if rule.Host, err = plugin.CanonicalHost(target[:i]); err != nil {
 		return NetworkRule{}, err
 	}
-	if value == "" {
-		return rule, nil
+	return rule, rule.readTerms(g, value)
+}
+
+// readTerms reads the value of a destination. Paths may hold commas, so that
+// the rules come last.
+func (r *NetworkRule) readTerms(g Grant, value string) (err error) {
+	terms, requests, hasRequests := cutRequests(value)
+	if hasRequests {
+		if r.Requests, err = readRequests(g, requests); err != nil || terms == "" {
+			return err
+		}
 	}
-	for part := range strings.SplitSeq(value, ",") {
+	if terms == "" {
+		return nil
+	}
+	for part := range strings.SplitSeq(terms, ",") {
 		part = strings.TrimSpace(part)
 		list, isList := strings.CutPrefix(part, addressPrefix)
 		switch {
-		case part == plaintext && !rule.Plaintext:
-			rule.Plaintext = true
-		case isList && rule.Addresses == nil:
-			if rule.Addresses, err = readRanges(g, rule.Host, list); err != nil {
-				return NetworkRule{}, err
+		case part == plaintext && !r.Plaintext:
+			r.Plaintext = true
+		case isList && r.Addresses == nil:
+			if r.Addresses, err = readRanges(g, r.Host, list); err != nil {
+				return err
 			}
 		default:
-			return NetworkRule{}, refuse(g, "says how in a way that is unknown", `write "plaintext", "addresses=10.0.0.0/8 192.168.1.0/24", or both with a comma between`)
+			return refuse(g, "says how in a way that is unknown",
+				`write "plaintext", "addresses=10.0.0.0/8 192.168.1.0/24" and "rules=GET /v1/* POST /v1/items", those that you need, with commas between and rules= last`)
 		}
 	}
-	return rule, nil
+	return nil
+}
+
+// cutRequests splits a value before the rules that it ends with.
+func cutRequests(value string) (terms, requests string, found bool) {
+	if list, ok := strings.CutPrefix(value, requestPrefix); ok {
+		return "", list, true
+	}
+	for i := range len(value) {
+		if value[i] != ',' {
+			continue
+		}
+		if list, ok := strings.CutPrefix(strings.TrimLeft(value[i+1:], " "), requestPrefix); ok {
+			return value[:i], list, true
+		}
+	}
+	return value, "", false
 }
 
 func readRanges(g Grant, host, list string) ([]netip.Prefix, error) {
@@ -169,11 +202,17 @@ func (r NetworkRule) value() string {
 		}
 		parts = append(parts, addressPrefix+strings.Join(texts, " "))
 	}
+	if len(r.Requests) > 0 {
+		parts = append(parts, requestPrefix+strings.Join(r.Requests, " "))
+	}
 	return strings.Join(parts, ",")
 }
 
 // covers reports whether all that other allows is allowed by r.
 func (r NetworkRule) covers(other NetworkRule) bool {
+	if !coverRequests(r.Requests, other.Requests) {
+		return false
+	}
 	if r.Host != other.Host && !r.Matches(other.Host, other.Port) || r.Port != other.Port || other.Plaintext && !r.Plaintext {
 		return false
 	}
@@ -207,7 +246,9 @@ func (r NetworkRule) meet(other NetworkRule) (NetworkRule, bool) {
 		return r, false
 	}
 	r.Plaintext = r.Plaintext && other.Plaintext
-	return r, true
+	var some bool
+	r.Requests, some = meetRequests(r.Requests, other.Requests)
+	return r, some
 }
 
 // rulesOf returns the destinations of a manifest, one per host and port.
@@ -215,7 +256,7 @@ func rulesOf(list []plugin.Network) []NetworkRule {
 	var out []NetworkRule
 	for _, n := range list {
 		for _, port := range n.Ports {
-			out = append(out, NetworkRule{Host: n.Host, Port: port, Plaintext: n.Plaintext})
+			out = append(out, NetworkRule{Host: n.Host, Port: port, Plaintext: n.Plaintext, Requests: n.Rules})
 		}
 	}
 	return out

@@ -17,14 +17,14 @@ type Kind string
 
 // The kinds, with the spelling of their targets and values.
 const (
-	Network      Kind = "network"      // "host:port"; "plaintext,addresses=10.0.0.0/8 ..."
+	Network      Kind = "network"      // "host:port"; "plaintext,addresses=10.0.0.0/8 ...,rules=GET /v1/* ..."
 	Workspace    Kind = "workspace"    // an absolute, clean path; "ro" or "rw"
 	Secret       Kind = "secret"       // a name
 	Env          Kind = "env"          // a name
 	Config       Kind = "config"       // a dot path into config.json
 	Hook         Kind = "hook"         // an event; rights: "observe,modify,block"
 	Host         Kind = "host"         // a host.* method without the prefix
-	Resource     Kind = "resource"     // "memory", "cpus" or "pids"; an amount
+	Resource     Kind = "resource"     // "memory", "cpus", "pids" or "state"; an amount
 	Registration Kind = "registration" // "kind:name", for example "tool:echo"
 )
 
@@ -36,6 +36,7 @@ const (
 	Memory = "memory"
 	CPUs   = "cpus"
 	PIDs   = "pids"
+	State  = "state" // the size of /state
 )
 
 // Where a permission comes from.
@@ -47,6 +48,7 @@ const (
 	OriginReview       = "review"       // granted by the answer to a review
 	OriginGrant        = "grant"        // granted by a person on their own account
 	OriginApproval     = "approval"     // granted by resolving a request
+	OriginRun          = "run"          // allowed until the plugin's instance ends
 )
 
 // Grant is something that a person let a plugin do. A plugin has at most one
@@ -106,10 +108,11 @@ type Limits struct {
 	Memory int64 // bytes
 	CPUs   float64
 	PIDs   int64
+	State  int64 // bytes of the plugin's own directory
 }
 
 // DefaultLimits are those of a plugin that asks for nothing.
-func DefaultLimits() Limits { return Limits{Memory: 256 << 20, CPUs: 0.5, PIDs: 64} }
+func DefaultLimits() Limits { return Limits{Memory: 256 << 20, CPUs: 0.5, PIDs: 64, State: 256 << 20} }
 
 // Covers reports whether the grant lets the plugin do all that is asked. It
 // does not look at the time.

@@ -73,7 +73,7 @@ func Resolve(now time.Time, granted []Grant, n Narrowing, limits Limits) Effecti
 		}
 		e.Granted = append(e.Granted, kept...)
 	}
-	e.limit(n.permissions.Resources)
+	e.limit(n.permissions)
 	e.sort()
 	return e
 }
@@ -103,6 +103,8 @@ func (e *Effective) apply(g Grant) {
 			e.Resources.CPUs = amount(CPUs, g.Value)
 		case PIDs:
 			e.Resources.PIDs = int64(amount(PIDs, g.Value))
+		case State:
+			e.Resources.State = int64(amount(State, g.Value))
 		}
 	case Registration:
 		e.Registered[g.Target] = true
@@ -123,6 +125,11 @@ func (e *Effective) addRule(g Grant) {
 	}
 	same := &e.Network[i]
 	same.Plaintext = same.Plaintext || rule.Plaintext
+	if len(same.Requests) == 0 || len(rule.Requests) == 0 {
+		same.Requests = nil // one of the two lets every request pass
+	} else {
+		same.Requests = smallest(slices.Concat(same.Requests, rule.Requests))
+	}
 	same.Addresses = append(slices.Clone(same.Addresses), rule.Addresses...)
 	slices.SortFunc(same.Addresses, netip.Prefix.Compare)
 	same.Addresses = slices.Compact(same.Addresses)
@@ -130,7 +137,8 @@ func (e *Effective) addRule(g Grant) {
 
 // limit lowers the limits to those of config.json, also below the limits of a
 // plugin without grants.
-func (e *Effective) limit(r plugin.Resources) {
+func (e *Effective) limit(p plugin.Permissions) {
+	r := p.Resources
 	if r.Memory > 0 {
 		e.Resources.Memory = min(e.Resources.Memory, int64(r.Memory))
 	}
@@ -139,6 +147,9 @@ func (e *Effective) limit(r plugin.Resources) {
 	}
 	if r.PIDs > 0 {
 		e.Resources.PIDs = min(e.Resources.PIDs, r.PIDs)
+	}
+	if p.State.Max > 0 {
+		e.Resources.State = min(e.Resources.State, int64(p.State.Max))
 	}
 }
 

@@ -46,7 +46,7 @@ func TestResolve(t *testing.T) {
 		Hooks: map[string][]plugin.HookRight{
 			"before_tool_call": {"observe", "modify", "block"}, "llm_output": {"observe"}, "before_prompt_build": {"observe", "modify"},
 		},
-		Resources: Limits{Memory: 1 << 30, CPUs: 0.25, PIDs: 64}, Registered: map[string]bool{"tool:echo": true},
+		Resources: Limits{Memory: 1 << 30, CPUs: 0.25, PIDs: 64, State: 256 << 20}, Registered: map[string]bool{"tool:echo": true},
 	}
 	if len(e.Granted) != len(someGrants(t)) || e.Narrowed != nil {
 		t.Errorf("%d granted, %d narrowed", len(e.Granted), len(e.Narrowed))
@@ -71,13 +71,13 @@ func TestResolveNarrows(t *testing.T) {
 	e := Resolve(now, someGrants(t), narrowing(t, `{
 		"network": [{"host": "a.b.example"}, {"host": "z.example"}], "workspace": "ro", "secrets": [], "env": ["TZ", "HOSTNAME"],
 		"config": ["agents.defaults", "gateway"], "host": [], "hooks": {"before_tool_call": "observe", "agent_end": "observe"},
-		"resources": {"memory": "512MiB", "cpus": 4, "pids": 16}}`), DefaultLimits())
+		"resources": {"memory": "512MiB", "cpus": 4, "pids": 16}, "state": {"max": "64MiB"}}`), DefaultLimits())
 	want := Effective{
 		Network:    []NetworkRule{{Host: "a.b.example", Port: 443, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}},
 		Workspaces: []WorkspaceDir{{"/srv/a", true}, {"/srv/b", true}},
 		Env:        []string{"TZ"}, Config: []string{"agents.defaults"},
 		Hooks:     map[string][]plugin.HookRight{"before_tool_call": {"observe"}},
-		Resources: Limits{Memory: 512 << 20, CPUs: 0.25, PIDs: 16}, Registered: map[string]bool{"tool:echo": true},
+		Resources: Limits{Memory: 512 << 20, CPUs: 0.25, PIDs: 16, State: 64 << 20}, Registered: map[string]bool{"tool:echo": true},
 	}
 	var narrowed []string
 	for _, g := range e.Narrowed {

@@ -1,0 +1,74 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestMeetAndCoverRequests(t *testing.T) {
+	for _, tc := range []struct {
+		a, b, meet string
+		covers     bool // a covers b
+	}{
+		{"", "", "", true},
+		{"", "GET /x", "GET /x", true},
+		{"GET /x", "", "GET /x", false},
+		{"GET /v1/*", "GET /v1/a", "GET /v1/a", true},
+		{"GET /v1/a", "GET /v1/*", "GET /v1/a", false},
+		{"* /v1/*", "POST /v1/a/*", "POST /v1/a/*", true},
+		{"GET /*", "* /v1/a", "GET /v1/a", false},
+		{"GET /v1/*|POST /v2/*", "* /v2/x|DELETE /v1/y", "POST /v2/x", false},
+		{"GET /v1/*|POST /v2/*", "GET /v1/a/*|POST /v2/b", "GET /v1/a/*|POST /v2/b", true},
+		{"GET /v1", "GET /v1/", "none", false},
+		{"GET /a*", "GET /b*", "none", false},
+		{"GET /a", "POST /a", "none", false},
+	} {
+		a, b := rulesIn(tc.a), rulesIn(tc.b)
+		got, some := meetRequests(a, b)
+		text := strings.Join(got, "|")
+		if !some {
+			text = "none"
+		}
+		if text != tc.meet {
+			t.Errorf("%q and %q meet in %q, want %q", tc.a, tc.b, text, tc.meet)
+		}
+		if back, _ := meetRequests(b, a); !slices.Equal(back, got) {
+			t.Errorf("%q and %q meet in %q, the other way round in %q", tc.a, tc.b, got, back)
+		}
+		if covers := coverRequests(a, b); covers != tc.covers {
+			t.Errorf("%q covers %q: %v, want %v", tc.a, tc.b, covers, tc.covers)
+		}
+		if some && (!coverRequests(a, got) || !coverRequests(b, got)) {
+			t.Errorf("%q and %q meet in %q, which is more than one of them", tc.a, tc.b, got)
+		}
+	}
+}
+
+func rulesIn(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "|")
+}
+
+// TestNarrowedRequests narrows a destination to fewer requests, and to none.
+func TestNarrowedRequests(t *testing.T) {
+	g, err := ParseGrant("network", "api.example.com:443", "rules=GET /v1/* POST /v1/items")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for narrow, want := range map[string][]string{
+		`{"network": [{"host": "api.example.com"}]}`:                                 {"GET /v1/*", "POST /v1/items"},
+		`{"network": [{"host": "api.example.com", "rules": ["GET /v1/a", "* /x"]}]}`: {"GET /v1/a"},
+	} {
+		e := Resolve(now, []Grant{g}, narrowing(t, narrow), DefaultLimits())
+		if len(e.Network) != 1 || !slices.Equal(e.Network[0].Requests, want) {
+			t.Errorf("%s leaves %+v, want %q", narrow, e.Network, want)
+		}
+	}
+	e := Resolve(now, []Grant{g}, narrowing(t, `{"network": [{"host": "api.example.com", "rules": ["DELETE /v1/a"]}]}`), DefaultLimits())
+	if len(e.Network) != 0 {
+		t.Errorf("rules that have nothing in common leave %+v", e.Network)
+	}
+}
