@@ -63,11 +63,11 @@ func fetchWith(t *testing.T, c *client.Client, id, url string) fetched {
 }
 
 // connections returns what was told of connections to a host, the newest last.
-func connections(t *testing.T, c *client.Client, host string) []v1.ConnectionEvent {
+func connections(t *testing.T, c *client.Client, host string) []v1.Connection {
 	t.Helper()
-	var list []v1.ConnectionEvent
+	var list []v1.Connection
 	err := c.Events(t.Context(), v1.EventQuery{Tenant: tenant}, func(e v1.Event) error {
-		var conn v1.ConnectionEvent
+		var conn v1.Connection
 		if e.Type != v1.EventConnection {
 			return nil
 		}
@@ -132,7 +132,7 @@ func networkDenied(t *testing.T, d *harness.Daemon, c *client.Client, server *de
 		t.Errorf("a name that was not granted: %+v, want ENOTFOUND", got)
 	}
 	const command = "ocmt plugins grant perm-worker network nowhere.perm.example:443"
-	var told []v1.ConnectionEvent
+	var told []v1.Connection
 	eventually(t, 5*time.Second, "the event", func() bool {
 		told = connections(t, c, name)
 		return len(told) > 0
@@ -214,7 +214,7 @@ func networkPlaintext(t *testing.T, d *harness.Daemon, c *client.Client, server 
 			return r["code"] == "tls_required" && r["outcome"] == "denied"
 		})
 	})
-	if told := connections(t, c, "localhost"); !slices.ContainsFunc(told, func(e v1.ConnectionEvent) bool { return !e.Allowed && e.Code == "tls_required" }) {
+	if told := connections(t, c, "localhost"); !slices.ContainsFunc(told, func(e v1.Connection) bool { return !e.Allowed && e.Code == "tls_required" }) {
 		t.Errorf("the events are %+v", told)
 	}
 }

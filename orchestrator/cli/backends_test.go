@@ -159,7 +159,7 @@ func (evil) Resolve(context.Context, string, string, string) (v1.Approval, error
 func (evil) Events(_ context.Context, _ v1.EventQuery, send func(v1.Event) error) error {
 	data := map[string]any{
 		v1.EventState: poisoned[v1.Plugin](), v1.EventService: poisoned[v1.Service](), v1.EventApproval: poisoned[v1.Approval](),
-		v1.EventGrant: poisoned[v1.PermissionChange](), v1.EventConnection: poisoned[v1.ConnectionEvent](),
+		v1.EventGrant: poisoned[v1.PermissionChange](), v1.EventConnection: poisoned[v1.Connection](),
 		v1.EventInstalled: poisoned[v1.Plugin](), v1.EventPlugin: poisoned[v1.PluginEvent](), v1.EventHook: poisoned[v1.HookEvent](),
 		"of.tomorrow" + poison: json.RawMessage(poisonJSON),
 	}

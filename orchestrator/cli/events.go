@@ -118,7 +118,7 @@ var eventTexts = map[string]func(json.RawMessage) (string, error){
 		return fmt.Sprintf("asks: %s (%s)", p.Title, p.ID)
 	}),
 	v1.EventGrant: describes(func(c v1.PermissionChange) string { return c.Change + ": " + c.Permission.Sentence }),
-	v1.EventConnection: describes(func(c v1.ConnectionEvent) string {
+	v1.EventConnection: describes(func(c v1.Connection) string {
 		to := c.Host
 		if c.Port != 0 {
 			to = fmt.Sprintf("%s:%d", c.Host, c.Port)

@@ -35,6 +35,12 @@ type ServeOptions struct {
 	// Listen is a TCP address to serve callers with a token on, with TLS; empty
 	// is none. The certificate and its key are PEM files.
 	Listen, TLSCert, TLSKey string
+	// Resolver is the DNS server, HOST:PORT, that names in plugins' connections are
+	// looked up at; empty is the host's own.
+	Resolver string
+	// RequireRuntime names the OCI runtimes that plugins of a level of trust run
+	// with: npm, archive, path, verified, or all.
+	RequireRuntime map[string]string
 	// LogLevel is "debug", "info", "warn" or "error".
 	LogLevel string
 	// Stderr takes the log.

@@ -60,8 +60,14 @@ type Options struct {
 	// Listen is a TCP address to serve callers with a token on, with TLS; empty
 	// is none. The certificate and its key are PEM files.
 	Listen, TLSCert, TLSKey string
-	LogLevel                string // debug, info, warn or error
-	Stderr                  io.Writer
+	// Resolver is the DNS server, HOST:PORT, that names in plugins' connections are
+	// looked up at; empty is the host's own.
+	Resolver string
+	// RequireRuntime names the OCI runtimes that plugins of a level of trust run
+	// with: npm, archive, path, verified, or all.
+	RequireRuntime map[string]string
+	LogLevel       string // debug, info, warn or error
+	Stderr         io.Writer
 	// HandOver, when it is closed, ends the daemon as its context does, but
 	// leaves the plugins running for the next one, which takes them over. It
 	// may be nil.

@@ -49,7 +49,7 @@ func (d *Daemon) onConnection(key plugin.Key, c egress.Connection) error {
 	if c.Phase == egress.PhaseClose && c.Allowed {
 		return nil
 	}
-	event := v1.ConnectionEvent{Host: plugin.Printable(c.Host, 256), Port: c.Port, Allowed: c.Allowed, Code: string(c.Code)}
+	event := v1.Connection{Host: plugin.Printable(c.Host, 256), Port: c.Port, Allowed: c.Allowed, Code: string(c.Code)}
 	if c.Code == link.NotGranted && key.ID != "" {
 		event.Command = d.wishNetwork(key, c)
 	}

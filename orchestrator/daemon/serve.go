@@ -51,7 +51,7 @@ func (d *Daemon) handler() http.Handler {
 	return httpapi.New(httpapi.Backend{
 		System: system{d}, Plugins: pluginAPI{d}, Tools: toolAPI{d}, Hooks: hookAPI{d}, Services: serviceAPI{d},
 		Permissions: permissionAPI{d}, Approvals: approvalAPI{d}, Events: eventAPI{d}, Hosts: hostAPI{d},
-		TokenAdmin: tokenAPI{d},
+		TokenAdmin: tokenAPI{d}, Learning: learnAPI{d}, Secrets: secretAPI{d}, Network: networkAPI{d},
 	}, httpapi.Options{Log: d.logger, UploadDir: d.home.Run(), Tokens: d.tokens})
 }
 

@@ -43,6 +43,10 @@ type Backend struct {
 
 	tokens     []v1.Token
 	tokensMade int
+
+	secrets  []secret
+	rotated  int
+	learning v1.Learning // of demo
 }
 
 // New returns a backend with its plugins.
@@ -75,7 +79,8 @@ func New() *Backend {
 
 // Parts returns b as what httpapi.New takes.
 func (b *Backend) Parts() httpapi.Backend {
-	return httpapi.Backend{System: b, Plugins: b, Tools: b, Hooks: b, Services: b, Permissions: b, Approvals: b, Events: b, Hosts: b, TokenAdmin: b}
+	return httpapi.Backend{System: b, Plugins: b, Tools: b, Hooks: b, Services: b, Permissions: b, Approvals: b, Events: b, Hosts: b, TokenAdmin: b,
+		Learning: b, Secrets: b, Network: b}
 }
 
 // Version returns version 0.0.0-test.

@@ -114,6 +114,40 @@ type Permissions interface {
 	Permissions(ctx context.Context, tenant, ref string) (v1.PluginPermissions, error)
 	Grant(ctx context.Context, tenant, ref string, req v1.GrantRequest) (v1.GrantResult, error)
 	Revoke(ctx context.Context, tenant, ref string, req v1.RevokeRequest) (v1.GrantResult, error)
+	// GrantManifest grants all that a permission manifest asks for and that can be
+	// granted as it says it, or after an error nothing. It grants nothing with
+	// req.DryRun.
+	GrantManifest(ctx context.Context, tenant, ref string, req v1.ManifestRequest) (v1.ManifestResult, error)
+}
+
+// Learning runs plugins in learn mode.
+type Learning interface {
+	// Learn switches learn mode on or off, and returns when the plugin serves again
+	// if it is enabled. To switch off what is not on is no error.
+	Learn(ctx context.Context, tenant, ref string, req v1.LearnRequest) (v1.Learning, error)
+	Learning(ctx context.Context, tenant, ref string) (v1.Learning, error)
+}
+
+// Secrets keeps the secrets of tenants. No value is in an answer or an error.
+type Secrets interface {
+	// Secrets returns those of tenant by name.
+	Secrets(ctx context.Context, tenant string) ([]v1.Secret, error)
+	// SetSecret makes a secret or replaces it. InvalidArgument for a value that is
+	// empty, longer than v1.MaxSecret or of several lines.
+	SetSecret(ctx context.Context, tenant, name string, req v1.SetSecret) (v1.Secret, error)
+	RemoveSecret(ctx context.Context, tenant, name string) error
+	// MoveSecret makes a secret of a key in a plugin's configuration. An unknown
+	// path is NotFound, a secret of that name AlreadyExists.
+	MoveSecret(ctx context.Context, tenant, ref string, req v1.MoveSecret) (v1.Secret, error)
+	// RotateSecrets encrypts the secrets of all tenants with a new key.
+	RotateSecrets(ctx context.Context) error
+}
+
+// Network tells of the connections of plugins.
+type Network interface {
+	// Connections returns the newest q.Limit entries that q asks for, the oldest
+	// first, of tenant or of all tenants for "".
+	Connections(ctx context.Context, tenant string, q v1.ConnectionQuery) ([]v1.Connection, error)
 }
 
 // Approvals are what waits for a person.
@@ -174,6 +208,9 @@ type Backend struct {
 	Events      Events
 	Hosts       Hosts
 	TokenAdmin  TokenAdmin
+	Learning    Learning
+	Secrets     Secrets
+	Network     Network
 }
 
 // Access is what a caller may do.

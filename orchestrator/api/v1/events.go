@@ -25,7 +25,8 @@ const (
 	EventService    = "service.state"       // data: Service
 	EventApproval   = "approval"            // data: Approval, when made and when resolved
 	EventGrant      = "permissions.changed" // data: PermissionChange
-	EventConnection = "network.connection"  // data: ConnectionEvent
+	EventConnection = "network.connection"  // data: Connection
+	EventWish       = "plugin.wish"         // data: Permission: what a plugin in learn mode tried and was not granted
 	EventConfig     = "config.changed"      // data: none
 	EventInstalled  = "plugin.installed"    // data: Plugin
 	EventRemoved    = "plugin.removed"      // data: none
@@ -38,15 +39,6 @@ const (
 type PermissionChange struct {
 	Change     string     `json:"change" enum:"granted,revoked,expired,requested,denied"`
 	Permission Permission `json:"permission"`
-}
-
-// ConnectionEvent is the data of EventConnection.
-type ConnectionEvent struct {
-	Host    string `json:"host"`
-	Port    uint16 `json:"port,omitempty" doc:"0 if only the name was asked for"`
-	Allowed bool   `json:"allowed"`
-	Code    string `json:"code,omitempty" doc:"why it was denied"`
-	Command string `json:"command,omitempty" doc:"what would grant it"`
 }
 
 // PluginEvent is the data of EventPlugin: what a plugin emitted.

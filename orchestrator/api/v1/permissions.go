@@ -11,11 +11,12 @@ type Permission struct {
 	// Target is what it is about, in the kind's own spelling.
 	Target string `json:"target" example:"api.example.com:443"`
 	// Value says how: of a hook its rights, of a workspace ro or rw, of a
-	// network destination plaintext and address ranges, of a resource its size.
+	// network destination plaintext, rules and address ranges, of a resource its size.
 	Value    string `json:"value,omitempty" example:"modify,block"`
 	Sentence string `json:"sentence" doc:"the same for a person"`
 	// Origin says who asked or granted: manifest, registration, config,
-	// runtime, review, grant or approval.
+	// runtime, review, grant, approval, or run: an approval until the plugin's
+	// instance ends.
 	Origin    string     `json:"origin,omitempty"`
 	Actor     string     `json:"actor,omitempty" doc:"who granted it"`
 	GrantedAt *time.Time `json:"grantedAt,omitempty"`
@@ -124,8 +125,11 @@ type ApprovalList struct {
 
 // Decisions about approvals, as in OpenClaw.
 const (
-	AllowOnce   = "allow-once"
-	AllowAlways = "allow-always" // of a permission: the same as allow-once
+	// AllowOnce lets one call through. A permission it grants for this run: until
+	// the plugin's instance ends. It is offered for connections and hooks alone.
+	AllowOnce = "allow-once"
+	// AllowAlways lets a call and those like it through. A permission it grants.
+	AllowAlways = "allow-always"
 	Deny        = "deny"
 )
 

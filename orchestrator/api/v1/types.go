@@ -118,6 +118,13 @@ type PluginDetail struct {
 	ToolList      []Tool         `json:"toolList" nullable:"false"`
 	Registrations []Registration `json:"registrations" nullable:"false" doc:"everything but the tools, in order"`
 	Diagnostics   []Diagnostic   `json:"diagnostics,omitempty" nullable:"false"`
+	// Trust is one of the Trust* levels, Runtime the OCI runtime that it runs with,
+	// Profile what its container is made of.
+	Trust    string        `json:"trust,omitempty" doc:"built-in, verified, npm, path or archive" example:"npm"`
+	Runtime  string        `json:"runtime,omitempty" doc:"OCI runtime" example:"runc"`
+	Profile  []ProfileRow  `json:"profile,omitempty" nullable:"false" doc:"the sandbox in effect"`
+	StateDir *StateUse     `json:"stateDir,omitempty"`
+	Network  *NetworkStats `json:"network,omitempty" doc:"while it runs"`
 }
 
 // Tool is a tool of a plugin.
