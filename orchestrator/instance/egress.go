@@ -28,10 +28,19 @@ func (in *Instance) SetNetwork(policy egress.Policy) {
 	}
 }
 
+// NetworkStats counts what the plugin did on the network since this process
+// made or adopted the instance; nothing of a load check.
+func (in *Instance) NetworkStats() egress.Stats {
+	if in.broker == nil {
+		return egress.Stats{}
+	}
+	return in.broker.Stats()
+}
+
 // serveEgress makes the broker behind the egress socket in dir, which records
 // its connections as key's and grants nothing yet. onClose ends it.
 func (f *Factory) serveEgress(ctx context.Context, key plugin.Key, dir string, logger *slog.Logger, onClose func(func(context.Context) error)) (*egress.Broker, error) {
-	options := egress.Options{Logger: logger}
+	options := egress.Options{Logger: logger, Resolver: f.Resolver}
 	if f.OnConnection != nil { // a broker that records nothing is refused
 		options.Record = func(c egress.Connection) error { return f.OnConnection(key, c) }
 	}

@@ -52,6 +52,8 @@ type Config struct {
 	// key of an install names its tenant alone. A connection that cannot be
 	// recorded is not made. It is called from several goroutines, often.
 	OnConnection func(plugin.Key, egress.Connection) error
+	// Resolver finds the addresses of names for containers; nil is the host's.
+	Resolver egress.Resolver
 	// OnServiceHealth is told what a service of the instance with that id
 	// reports of itself, in order. It must not block. Optional.
 	OnServiceHealth func(key plugin.Key, instance string, health wire.ServiceHealth)
@@ -102,7 +104,8 @@ func (f *Factory) Prepare(ctx context.Context, plan Plan) (_ *Instance, err erro
 	if err != nil {
 		return nil, err
 	}
-	return in, f.create(ctx, in, pluginSpec(f, in, uid, limits, mounts))
+	in.spec = pluginSpec(f, in, uid, limits, mounts)
+	return in, f.create(ctx, in)
 }
 
 func (f *Factory) newInstance(plan Plan) *Instance {
@@ -142,9 +145,9 @@ func (f *Factory) furnish(ctx context.Context, in *Instance, uid uint32) ([]sand
 
 // create makes the container and registers its removal, also for when Create
 // fails half way.
-func (f *Factory) create(ctx context.Context, in *Instance, spec sandbox.Spec) error {
+func (f *Factory) create(ctx context.Context, in *Instance) error {
 	in.onClose(in.removeContainer(f.Home.PreviousLog(in.plan.Key)))
-	if err := f.Engine.Create(ctx, spec); err != nil {
+	if err := f.Engine.Create(ctx, in.spec); err != nil {
 		return fmt.Errorf("cannot create the container of plugin %s: %w", in.plan.Key, err)
 	}
 	return nil

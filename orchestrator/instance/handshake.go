@@ -98,6 +98,7 @@ func (in *Instance) load() *wire.Load {
 		return load
 	}
 	load.Env, load.Host, load.WorkspaceDir = in.plan.Env, in.plan.Host, in.plan.WorkspaceDir
+	load.Learn = in.plan.Learn
 	return load
 }
 

@@ -62,6 +62,12 @@ type Plan struct {
 	// Limits of the container. A zero field is the role's default, lowered to
 	// what the host has; the load check has the default ones.
 	Limits sandbox.Limits
+	// State bounds /state, bytes; 0 is DefaultState.
+	State int64
+	// Runtime names the OCI runtime that it runs with; empty is Config.Runtime.
+	Runtime string
+	// Learn has the runner report what the plugin wishes for, see wire.Load.
+	Learn bool
 
 	// Recipe is a digest of all that the instance is made of that the caller
 	// knows, and says nothing of what that is: it is kept on the disk, for
@@ -76,6 +82,7 @@ type Instance struct {
 	plan   Plan
 	engine sandbox.Engine
 	logger *slog.Logger
+	spec   sandbox.Spec
 	peer   *bus.Peer
 	broker *egress.Broker // nil in a load check
 
@@ -119,6 +126,9 @@ type undo struct {
 
 // ID names the instance and its container.
 func (in *Instance) ID() string { return in.id }
+
+// Spec is what the container was made of.
+func (in *Instance) Spec() sandbox.Spec { return in.spec }
 
 // Done is closed when the container has ended, or was never started and never
 // will be.

@@ -33,7 +33,7 @@ type Record struct {
 	Instance   string     `json:"instance"` // and the container's id
 	Discovery  bool       `json:"discovery"`
 	Image      string     `json:"image"`   // configuration digest
-	Runtime    string     `json:"runtime"` // as in Config.Runtime
+	Runtime    string     `json:"runtime"` // as in Plan.Runtime, or Config.Runtime
 	Payload    string     `json:"payload"` // digest
 	Recipe     string     `json:"recipe"`  // see Plan.Recipe
 	UID        uint32     `json:"uid"`     // that the container runs as
@@ -43,7 +43,7 @@ type Record struct {
 func (f *Factory) recordOf(in *Instance, uid uint32) Record {
 	return Record{
 		Version: recordVersion, Key: in.plan.Key, Generation: in.plan.Generation, Instance: in.id,
-		Discovery: in.plan.Discovery, Image: f.Image, Runtime: f.Runtime,
+		Discovery: in.plan.Discovery, Image: f.Image, Runtime: f.runtimeOf(&in.plan),
 		Payload: in.plan.Payload.Digest, Recipe: in.plan.Recipe, UID: uid,
 	}
 }

@@ -107,9 +107,13 @@ func pluginSpec(f *Factory, in *Instance, uid uint32, limits sandbox.Limits, mou
 		Args:  []string{initPath, "run", "--", nodePath, "--max-old-space-size=" + heap, runnerPath},
 		Env:   env,
 		UID:   uid, GID: uid,
-		Labels: labels, Mounts: mounts, Limits: limits, Runtime: f.Runtime,
+		Labels: labels, Mounts: mounts, Limits: limits, Runtime: f.runtimeOf(&in.plan),
 	})
 }
+
+// runtimeOf names the OCI runtime that a plan's container runs with; empty is
+// the engine's default.
+func (f *Factory) runtimeOf(plan *Plan) string { return cmp.Or(plan.Runtime, f.Runtime) }
 
 func (f *Factory) labels(tenant, instance, role string) map[string]string {
 	return map[string]string{
