@@ -40,6 +40,11 @@ func (c *Client) Revoke(ctx context.Context, tenant, ref string, req v1.RevokeRe
 	return do(ctx, c, gen.RevokePermission(tenant, ref, req))
 }
 
+// GrantManifest grants all that a permission manifest asks for, or nothing.
+func (c *Client) GrantManifest(ctx context.Context, tenant, ref string, req v1.ManifestRequest) (v1.ManifestResult, error) {
+	return do(ctx, c, gen.GrantManifest(tenant, ref, req))
+}
+
 // Approvals lists what waits for a person in tenant, the oldest first.
 func (c *Client) Approvals(ctx context.Context, tenant string) ([]v1.Approval, error) {
 	return list(ctx, c, tenant,

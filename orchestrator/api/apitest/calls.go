@@ -130,7 +130,7 @@ func (b *Backend) ask(ctx context.Context, tenant, target string, params json.Ra
 func permissionRequest() v1.Approval {
 	return v1.Approval{
 		ID: "request-1", Tenant: "default", Kind: "permission", Plugin: "demo", Title: "demo asks to connect to api.example.net, port 443",
-		Decisions: []string{v1.AllowOnce, v1.Deny}, CreatedAt: Epoch, Target: "api.example.net:443",
+		Decisions: []string{v1.AllowOnce, v1.AllowAlways, v1.Deny}, CreatedAt: Epoch, Target: "api.example.net:443",
 	}
 }
 
@@ -148,7 +148,7 @@ func (b *Backend) Approvals(_ context.Context, tenant string) ([]v1.Approval, er
 }
 
 // Resolve resolves an approval; one of a permission only for an operator. An
-// allowed permission is granted.
+// allowed permission is granted, by allow-once for this run.
 func (b *Backend) Resolve(ctx context.Context, tenant, id, decision string) (v1.Approval, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -164,7 +164,11 @@ func (b *Backend) Resolve(ctx context.Context, tenant, id, decision string) (v1.
 		}
 		a.Decision, a.Actor = decision, httpapi.CallerOf(ctx).Actor
 		if a.Kind == "permission" && decision != v1.Deny {
-			b.grant(v1.Permission{Kind: "network", Target: a.Target, Sentence: "connect to api.example.net, port 443", Origin: "approval", Actor: a.Actor})
+			origin := "approval"
+			if decision == v1.AllowOnce {
+				origin = "run"
+			}
+			b.grant(v1.Permission{Kind: "network", Target: a.Target, Sentence: "connect to api.example.net, port 443", Origin: origin, Actor: a.Actor})
 		}
 		close(a.resolved)
 		b.eventLocked(tenant, a.Plugin, v1.EventApproval, a.Approval)

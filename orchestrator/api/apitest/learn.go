@@ -13,7 +13,7 @@ import (
 )
 
 // Learn switches demo's learn mode. Demo then wishes for the host that it asks
-// for, under the approval "perm-1", and for a variable.
+// for, under the approval "request-1", and for a variable.
 func (b *Backend) Learn(ctx context.Context, tenant, ref string, req v1.LearnRequest) (v1.Learning, error) {
 	p, err := b.Get(ctx, tenant, ref)
 	if err != nil {

@@ -35,7 +35,7 @@ import (
 
 // ofCallers are the operations of those who may read and call in one tenant.
 var ofCallers = []string{
-	"attach-host", "call-tool", "emit-hook", "events", "get-permissions", "get-plugin", "invoke-handler", "list-approvals", "list-hooks",
+	"attach-host", "call-tool", "connections", "emit-hook", "events", "get-permissions", "get-plugin", "invoke-handler", "list-approvals", "list-hooks",
 	"list-plugins", "list-registrations", "list-services", "list-tools", "plugin-logs", "resolve-approval", "stream-tool", "version",
 }
 

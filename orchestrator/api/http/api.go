@@ -86,6 +86,9 @@ func New(backend Backend, opts Options) http.Handler {
 	a.eventRoutes(r)
 	a.hostRoutes(r)
 	a.tokenRoutes(r)
+	a.secretRoutes(r)
+	a.networkRoutes(r)
+	a.learnRoutes(r)
 	dropHumaErrors(r)
 	return a.observe(mux)
 }
@@ -102,6 +105,7 @@ func (b Backend) parts() map[string]bool {
 		"system": b.System != nil, "plugins": b.Plugins != nil, "tools": b.Tools != nil, "hooks": b.Hooks != nil,
 		"services": b.Services != nil, "permissions": b.Permissions != nil, "approvals": b.Approvals != nil,
 		"events": b.Events != nil, "hosts": b.Hosts != nil, "tokens": b.TokenAdmin != nil,
+		"secrets": b.Secrets != nil, "network": b.Network != nil, "learn": b.Learning != nil,
 	}
 }
 

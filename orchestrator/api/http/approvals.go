@@ -20,7 +20,7 @@ func (a *api) approvalRoutes(r *routes) {
 		},
 	}.register(r)
 	resolve := op(AccessCall, http.MethodPost, tenantPath+"/approvals/{approval}", "resolve-approval", "Resolve an approval", tag)
-	resolve.Description = "An approval of kind permission needs the operator's access."
+	resolve.Description = "An approval of kind permission needs the operator's access: allow-always grants it, allow-once grants it for this run, until the plugin's instance ends."
 	handle(r, resolve, a.resolve)
 }
 

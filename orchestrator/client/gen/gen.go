@@ -113,6 +113,29 @@ func ListAllHooks(params ListAllHooksParams) Request[v1.HookList] {
 	return r
 }
 
+// AllConnectionsParams are the optional parameters of [AllConnections].
+type AllConnectionsParams struct {
+	Plugin *string    // only this one's: its id, or its package name
+	Denied *bool      // only what was denied or cut off
+	Since  *time.Time // later ones only
+	Limit  *int64     // the newest ones only
+}
+
+// AllConnections is GET /v1/network: The network log of all tenants.
+func AllConnections(params AllConnectionsParams) Request[v1.ConnectionList] {
+	r := Request[v1.ConnectionList]{
+		Method: http.MethodGet,
+		Path:   "/v1/network",
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
+	set(r.Query, "plugin", params.Plugin)
+	set(r.Query, "denied", params.Denied)
+	set(r.Query, "since", params.Since)
+	set(r.Query, "limit", params.Limit)
+	return r
+}
+
 // ListAllPluginsParams are the optional parameters of [ListAllPlugins].
 type ListAllPluginsParams struct {
 	Limit  *int64  // items of the page
@@ -129,6 +152,17 @@ func ListAllPlugins(params ListAllPluginsParams) Request[v1.PluginList] {
 	}
 	set(r.Query, "limit", params.Limit)
 	set(r.Query, "cursor", params.Cursor)
+	return r
+}
+
+// RotateSecrets is POST /v1/secrets/rotate: Encrypt the secrets of all tenants with a new key.
+func RotateSecrets() Request[None] {
+	r := Request[None]{
+		Method: http.MethodPost,
+		Path:   "/v1/secrets/rotate",
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
 	return r
 }
 
@@ -268,6 +302,29 @@ func AttachHost(tenant string) Request[None] {
 	return r
 }
 
+// ConnectionsParams are the optional parameters of [Connections].
+type ConnectionsParams struct {
+	Plugin *string    // only this one's: its id, or its package name
+	Denied *bool      // only what was denied or cut off
+	Since  *time.Time // later ones only
+	Limit  *int64     // the newest ones only
+}
+
+// Connections is GET /v1/tenants/{tenant}/network: The network log of a tenant.
+func Connections(tenant string, params ConnectionsParams) Request[v1.ConnectionList] {
+	r := Request[v1.ConnectionList]{
+		Method: http.MethodGet,
+		Path:   fmt.Sprintf("/v1/tenants/%s/network", segment(tenant)),
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
+	set(r.Query, "plugin", params.Plugin)
+	set(r.Query, "denied", params.Denied)
+	set(r.Query, "since", params.Since)
+	set(r.Query, "limit", params.Limit)
+	return r
+}
+
 // ListPluginsParams are the optional parameters of [ListPlugins].
 type ListPluginsParams struct {
 	Limit  *int64  // items of the page
@@ -367,6 +424,29 @@ func InvokeHandler(tenant string, id string, handler int64, params InvokeHandler
 	return r
 }
 
+// GetLearning is GET /v1/tenants/{tenant}/plugins/{id}/learn: What a plugin's learn mode has found out.
+func GetLearning(tenant string, id string) Request[v1.Learning] {
+	r := Request[v1.Learning]{
+		Method: http.MethodGet,
+		Path:   fmt.Sprintf("/v1/tenants/%s/plugins/%s/learn", segment(tenant), segment(id)),
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
+	return r
+}
+
+// Learn is POST /v1/tenants/{tenant}/plugins/{id}/learn: Switch a plugin's learn mode on or off.
+func Learn(tenant string, id string, body v1.LearnRequest) Request[v1.Learning] {
+	r := Request[v1.Learning]{
+		Method: http.MethodPost,
+		Path:   fmt.Sprintf("/v1/tenants/%s/plugins/%s/learn", segment(tenant), segment(id)),
+		Query:  url.Values{},
+		Header: http.Header{},
+		Body:   body,
+	}
+	return r
+}
+
 // PluginLogsParams are the optional parameters of [PluginLogs].
 type PluginLogsParams struct {
 	Follow   *bool      // go on until the client hangs up
@@ -408,6 +488,18 @@ func GrantPermission(tenant string, id string, body v1.GrantRequest) Request[v1.
 	r := Request[v1.GrantResult]{
 		Method: http.MethodPost,
 		Path:   fmt.Sprintf("/v1/tenants/%s/plugins/%s/permissions/grant", segment(tenant), segment(id)),
+		Query:  url.Values{},
+		Header: http.Header{},
+		Body:   body,
+	}
+	return r
+}
+
+// GrantManifest is POST /v1/tenants/{tenant}/plugins/{id}/permissions/manifest: Grant what a permission manifest asks for.
+func GrantManifest(tenant string, id string, body v1.ManifestRequest) Request[v1.ManifestResult] {
+	r := Request[v1.ManifestResult]{
+		Method: http.MethodPost,
+		Path:   fmt.Sprintf("/v1/tenants/%s/plugins/%s/permissions/manifest", segment(tenant), segment(id)),
 		Query:  url.Values{},
 		Header: http.Header{},
 		Body:   body,
@@ -457,6 +549,18 @@ func RestartPlugin(tenant string, id string) Request[v1.Plugin] {
 		Path:   fmt.Sprintf("/v1/tenants/%s/plugins/%s/restart", segment(tenant), segment(id)),
 		Query:  url.Values{},
 		Header: http.Header{},
+	}
+	return r
+}
+
+// MoveSecret is POST /v1/tenants/{tenant}/plugins/{id}/secrets/move: Make a secret of a key in a plugin's configuration.
+func MoveSecret(tenant string, id string, body v1.MoveSecret) Request[v1.Secret] {
+	r := Request[v1.Secret]{
+		Method: http.MethodPost,
+		Path:   fmt.Sprintf("/v1/tenants/%s/plugins/%s/secrets/move", segment(tenant), segment(id)),
+		Query:  url.Values{},
+		Header: http.Header{},
+		Body:   body,
 	}
 	return r
 }
@@ -541,6 +645,48 @@ func AnswerReview(tenant string, review string, body v1.ReviewAnswer) Request[No
 	r := Request[None]{
 		Method: http.MethodPost,
 		Path:   fmt.Sprintf("/v1/tenants/%s/reviews/%s", segment(tenant), segment(review)),
+		Query:  url.Values{},
+		Header: http.Header{},
+		Body:   body,
+	}
+	return r
+}
+
+// ListSecretsParams are the optional parameters of [ListSecrets].
+type ListSecretsParams struct {
+	Limit  *int64  // items of the page
+	Cursor *string // where the page begins: next of the page before
+}
+
+// ListSecrets is GET /v1/tenants/{tenant}/secrets: List the secrets of a tenant, without their values.
+func ListSecrets(tenant string, params ListSecretsParams) Request[v1.SecretList] {
+	r := Request[v1.SecretList]{
+		Method: http.MethodGet,
+		Path:   fmt.Sprintf("/v1/tenants/%s/secrets", segment(tenant)),
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
+	set(r.Query, "limit", params.Limit)
+	set(r.Query, "cursor", params.Cursor)
+	return r
+}
+
+// RemoveSecret is DELETE /v1/tenants/{tenant}/secrets/{secret}: Forget a secret.
+func RemoveSecret(tenant string, secret string) Request[None] {
+	r := Request[None]{
+		Method: http.MethodDelete,
+		Path:   fmt.Sprintf("/v1/tenants/%s/secrets/%s", segment(tenant), segment(secret)),
+		Query:  url.Values{},
+		Header: http.Header{},
+	}
+	return r
+}
+
+// SetSecret is PUT /v1/tenants/{tenant}/secrets/{secret}: Make a secret, or replace it.
+func SetSecret(tenant string, secret string, body v1.SetSecret) Request[v1.Secret] {
+	r := Request[v1.Secret]{
+		Method: http.MethodPut,
+		Path:   fmt.Sprintf("/v1/tenants/%s/secrets/%s", segment(tenant), segment(secret)),
 		Query:  url.Values{},
 		Header: http.Header{},
 		Body:   body,

@@ -58,6 +58,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/network": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The network log of all tenants */
+        get: operations["all-connections"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/plugins": {
         parameters: {
             query?: never;
@@ -69,6 +86,23 @@ export interface paths {
         get: operations["list-all-plugins"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/secrets/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Encrypt the secrets of all tenants with a new key */
+        post: operations["rotate-secrets"];
         delete?: never;
         options?: never;
         head?: never;
@@ -137,7 +171,7 @@ export interface paths {
         put?: never;
         /**
          * Resolve an approval
-         * @description An approval of kind permission needs the operator's access.
+         * @description An approval of kind permission needs the operator's access: allow-always grants it, allow-once grants it for this run, until the plugin's instance ends.
          */
         post: operations["resolve-approval"];
         delete?: never;
@@ -215,6 +249,23 @@ export interface paths {
          * @description A WebSocket; its messages are HostMessages in JSON. The host sends "attach" within 10 s and gets "attached"; then it gets "call" and answers each with an "answer" of the same id, and gets "notice", which needs none. A message has at most 1 MiB. It is closed with 1008 for what the host did wrong, 1001 when the daemon stops, 1013 for a host that may try again, and 1011 otherwise, with the reason in words. Requests with an Origin header, those of browsers, are refused.
          */
         get: operations["attach-host"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/network": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The network log of a tenant */
+        get: operations["connections"];
         put?: never;
         post?: never;
         delete?: never;
@@ -316,6 +367,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/tenants/{tenant}/plugins/{id}/learn": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a plugin's learn mode has found out */
+        get: operations["get-learning"];
+        put?: never;
+        /**
+         * Switch a plugin's learn mode on or off
+         * @description Restarts the plugin if it runs. In learn mode nothing more is allowed than otherwise: all that it tries and is not granted is noted, and told of as events.
+         */
+        post: operations["learn"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tenants/{tenant}/plugins/{id}/logs": {
         parameters: {
             query?: never;
@@ -361,6 +433,26 @@ export interface paths {
         put?: never;
         /** Grant something to a plugin */
         post: operations["grant-permission"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/plugins/{id}/permissions/manifest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Grant what a permission manifest asks for
+         * @description All of it or, after an error, nothing; but for what a manifest cannot say in full, which is left and told.
+         */
+        post: operations["grant-manifest"];
         delete?: never;
         options?: never;
         head?: never;
@@ -435,6 +527,26 @@ export interface paths {
         put?: never;
         /** Restart a plugin */
         post: operations["restart-plugin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/plugins/{id}/secrets/move": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a secret of a key in a plugin's configuration
+         * @description A reference to the secret takes the key's place in config.json, and the plugin is granted the secret.
+         */
+        post: operations["move-secret"];
         delete?: never;
         options?: never;
         head?: never;
@@ -550,6 +662,44 @@ export interface paths {
          */
         post: operations["answer-review"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the secrets of a tenant, without their values */
+        get: operations["list-secrets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tenants/{tenant}/secrets/{secret}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Make a secret, or replace it
+         * @description The value is kept encrypted and never told again. What runs uses the new one from its next request on.
+         */
+        put: operations["set-secret"];
+        post?: never;
+        /** Forget a secret */
+        delete: operations["remove-secret"];
         options?: never;
         head?: never;
         patch?: never;
@@ -737,6 +887,78 @@ export interface components {
         CallResult: {
             changes?: components["schemas"]["HookChange"][];
             result: unknown;
+        };
+        Connection: {
+            /** @example 203.0.113.7:443 */
+            address?: string;
+            allowed: boolean;
+            /**
+             * Format: int64
+             * @description to the plugin
+             */
+            bytesDown?: number;
+            /**
+             * Format: int64
+             * @description from the plugin
+             */
+            bytesUp?: number;
+            /**
+             * @description why it was denied or cut off
+             * @example not_granted
+             */
+            code?: string;
+            /** @description what would grant it */
+            command?: string;
+            /**
+             * Format: int64
+             * @description how many this is of, if more than one: too many in a second to tell each
+             */
+            count?: number;
+            /** @description the same for a person */
+            detail?: string;
+            /**
+             * Format: int64
+             * @description ms
+             */
+            durationMs?: number;
+            /** @description as asked for; empty if count is of several */
+            host: string;
+            /** @example GET */
+            method?: string;
+            /** @description without the query */
+            path?: string;
+            /**
+             * @description open: allowed, nothing has passed yet; close: it has ended; denied: it never came to be; request: one request of an inspected connection
+             * @enum {string}
+             */
+            phase?: "open" | "close" | "denied" | "request";
+            /** @description absent of npm while it installs */
+            plugin?: string;
+            /**
+             * Format: int32
+             * @description 0 if only the name was asked for
+             */
+            port?: number;
+            /**
+             * @description the rule that allowed it
+             * @example *.example.com:443
+             */
+            rule?: string;
+            /** @description names of the secrets that were put into the request */
+            secrets?: string[];
+            sni?: string;
+            /**
+             * Format: int64
+             * @description of the answer
+             * @example 200
+             */
+            status?: number;
+            tenant?: string;
+            /** Format: date-time */
+            time?: string;
+        };
+        ConnectionList: {
+            connections: components["schemas"]["Connection"][];
         };
         CreateTokenRequest: {
             /** @enum {string} */
@@ -1001,6 +1223,30 @@ export interface components {
              */
             timeoutMs?: number;
         };
+        LearnRequest: {
+            /**
+             * Format: int64
+             * @description 0 is an hour
+             */
+            forSeconds?: number;
+            on: boolean;
+        };
+        Learning: {
+            /** @description the smallest permission manifest that covers what it needed */
+            manifest?: unknown;
+            on: boolean;
+            /**
+             * Format: date-time
+             * @description absent if it never was on
+             */
+            since?: string;
+            /**
+             * Format: date-time
+             * @description when it ends by itself, or has ended
+             */
+            until?: string;
+            wishes: components["schemas"]["Permission"][];
+        };
         LogLine: {
             /** @description the line was longer than 65536 bytes; this is its beginning */
             cut?: boolean;
@@ -1010,6 +1256,70 @@ export interface components {
             stream: "stdout" | "stderr";
             /** Format: date-time */
             time: string;
+        };
+        ManifestRequest: {
+            dryRun?: boolean;
+            /** @description a permission manifest */
+            manifest: unknown;
+        };
+        ManifestResult: {
+            /** @description what lacks a detail, as a directory does its path */
+            left?: components["schemas"]["Permission"][];
+            /** @description what is granted */
+            permissions: components["schemas"]["Permission"][];
+            /** @description the plugin was restarted to put it into force */
+            restarted: boolean;
+        };
+        MoveSecret: {
+            /** @description it may be granted to a plugin in plain, as an environment variable */
+            env?: boolean;
+            /** @description the header that may hold it; a secret with a host has this or query */
+            header?: string;
+            /** @description where it may be sent: a name, or *.name for one label; absent: nowhere */
+            host?: string;
+            /**
+             * @description of the secret, which must not exist
+             * @example EXAMPLE_API_KEY
+             */
+            name: string;
+            /**
+             * @description dot path of the key in the plugin's own configuration
+             * @example auth.apiKey
+             */
+            path: string;
+            /**
+             * Format: int32
+             * @description 443 if absent and there is a host
+             */
+            port?: number;
+            /** @description the query parameter that may hold it */
+            query?: string;
+        };
+        NetworkStats: {
+            /** Format: int64 */
+            allowed: number;
+            /**
+             * Format: int64
+             * @description to the plugin
+             */
+            bytesDown: number;
+            /**
+             * Format: int64
+             * @description from the plugin
+             */
+            bytesUp: number;
+            /** Format: int64 */
+            denied: number;
+            /**
+             * Format: int64
+             * @description connections that have not ended
+             */
+            open: number;
+            /**
+             * Format: int64
+             * @description names that it asked for and that nothing is granted for
+             */
+            reported: number;
         };
         Permission: {
             /** @description who granted it */
@@ -1128,11 +1438,15 @@ export interface components {
              * @example @openclaw/kitchen-sink
              */
             name: string;
+            /** @description while it runs */
+            network?: components["schemas"]["NetworkStats"];
             /**
              * Format: date-time
              * @description when it is started again by itself
              */
             nextAttempt?: string;
+            /** @description the sandbox in effect */
+            profile?: components["schemas"]["ProfileRow"][];
             /** Format: date-time */
             readySince?: string;
             /** @description why it is in that state, where that is not plain */
@@ -1144,6 +1458,11 @@ export interface components {
              * @description starts after an exit that nobody asked for
              */
             restarts: number;
+            /**
+             * @description OCI runtime
+             * @example runc
+             */
+            runtime?: string;
             /**
              * Format: int64
              * @description runs that ended soon, since it was last well for long
@@ -1163,6 +1482,7 @@ export interface components {
              * @example running
              */
             state: string;
+            stateDir?: components["schemas"]["StateUse"];
             /** @example default */
             tenant: string;
             toolList: components["schemas"]["Tool"][];
@@ -1171,6 +1491,11 @@ export interface components {
              * @description how many tools it registered
              */
             tools: number;
+            /**
+             * @description built-in, verified, npm, path or archive
+             * @example npm
+             */
+            trust?: string;
             /** @example 0.3.0 */
             version: string;
         };
@@ -1187,6 +1512,16 @@ export interface components {
             pending: components["schemas"]["Permission"][];
             plugin: string;
             problems?: string[];
+        };
+        ProfileRow: {
+            /** @description what it stops */
+            against?: string;
+            /** @example capabilities */
+            name: string;
+            /** @description what is weaker on this host, and the like */
+            note?: string;
+            /** @example none */
+            setting: string;
         };
         Progress: {
             /**
@@ -1255,6 +1590,45 @@ export interface components {
             kind: "network" | "workspace" | "secret" | "env" | "config" | "hook" | "host" | "resource" | "registration";
             target: string;
         };
+        Secret: {
+            /** @description who set it last */
+            actor?: string;
+            /** Format: date-time */
+            createdAt: string;
+            /** @description it may be granted to a plugin in plain, as an environment variable */
+            env?: boolean;
+            /**
+             * @description the header that may hold it
+             * @example Authorization
+             */
+            header?: string;
+            /**
+             * @description a name, or *.name for one label
+             * @example api.example.com
+             */
+            host?: string;
+            /** @example EXAMPLE_API_KEY */
+            name: string;
+            /** @description ids of the plugins that it is granted to */
+            plugins: string[];
+            /**
+             * Format: int32
+             * @example 443
+             */
+            port?: number;
+            /**
+             * @description the query parameter that may hold it
+             * @example key
+             */
+            query?: string;
+            /** Format: date-time */
+            updatedAt: string;
+        };
+        SecretList: {
+            /** @description cursor of the next page, if there is one */
+            next?: string;
+            secrets: components["schemas"]["Secret"][];
+        };
         Service: {
             /** @description false once a person stopped it */
             desired: boolean;
@@ -1282,6 +1656,23 @@ export interface components {
             next?: string;
             services: components["schemas"]["Service"][];
         };
+        SetSecret: {
+            /** @description it may be granted to a plugin in plain, as an environment variable */
+            env?: boolean;
+            /** @description the header that may hold it; a secret with a host has this or query */
+            header?: string;
+            /** @description where it may be sent: a name, or *.name for one label; absent: nowhere */
+            host?: string;
+            /**
+             * Format: int32
+             * @description 443 if absent and there is a host
+             */
+            port?: number;
+            /** @description the query parameter that may hold it */
+            query?: string;
+            /** @description 1 to 16384 bytes of one line; it is never told again */
+            value: string;
+        };
         Snapshot: {
             /**
              * @description of the list; changes whenever anything in it does
@@ -1304,6 +1695,23 @@ export interface components {
             plugin: string;
             shadowedBy?: string;
             spec?: unknown;
+        };
+        StateUse: {
+            /**
+             * @description how its size is held: image is a file system of that size, directory is not bounded
+             * @example image
+             */
+            kind: string;
+            /**
+             * Format: int64
+             * @description bytes; 0 if it is not bounded
+             */
+            max: number;
+            /**
+             * Format: int64
+             * @description bytes
+             */
+            used: number;
         };
         Status: {
             engine: components["schemas"]["Engine"];
@@ -1535,6 +1943,44 @@ export interface operations {
             };
         };
     };
+    "all-connections": {
+        parameters: {
+            query?: {
+                /** @description only this one's: its id, or its package name */
+                plugin?: string;
+                /** @description only what was denied or cut off */
+                denied?: boolean;
+                /** @description later ones only */
+                since?: string;
+                /** @description the newest ones only */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConnectionList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     "list-all-plugins": {
         parameters: {
             query?: {
@@ -1557,6 +2003,33 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["PluginList"];
                 };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "rotate-secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Error */
             default: {
@@ -1859,6 +2332,47 @@ export interface operations {
             };
         };
     };
+    connections: {
+        parameters: {
+            query?: {
+                /** @description only this one's: its id, or its package name */
+                plugin?: string;
+                /** @description only what was denied or cut off */
+                denied?: boolean;
+                /** @description later ones only */
+                since?: string;
+                /** @description the newest ones only */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConnectionList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     "list-plugins": {
         parameters: {
             query?: {
@@ -2113,6 +2627,78 @@ export interface operations {
             };
         };
     };
+    "get-learning": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+                /** @description id of the plugin, or its package name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Learning"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    learn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+                /** @description id of the plugin, or its package name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LearnRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Learning"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     "plugin-logs": {
         parameters: {
             query?: {
@@ -2218,6 +2804,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GrantResult"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "grant-manifest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+                /** @description id of the plugin, or its package name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ManifestRequest"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ManifestResult"];
                 };
             };
             /** @description Error */
@@ -2362,6 +2986,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "move-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+                /** @description id of the plugin, or its package name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MoveSecret"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Secret"];
                 };
             };
             /** @description Error */
@@ -2594,6 +3256,113 @@ export interface operations {
                 "application/json": components["schemas"]["ReviewAnswer"];
             };
         };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "list-secrets": {
+        parameters: {
+            query?: {
+                /** @description items of the page */
+                limit?: number;
+                /** @description where the page begins: next of the page before */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SecretList"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "set-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+                /** @description name of the secret */
+                secret: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetSecret"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Secret"];
+                };
+            };
+            /** @description Error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    "remove-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description name of the tenant */
+                tenant: string;
+                /** @description name of the secret */
+                secret: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
         responses: {
             /** @description No Content */
             204: {
