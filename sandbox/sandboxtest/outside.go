@@ -39,7 +39,14 @@ func seenFromOutside(t *testing.T, s *suite) {
 	if strings.Contains(string(status), "Uid:\t0\t") {
 		t.Errorf("the container runs as root:\n%s", status)
 	}
-	for _, space := range []string{"net", "mnt", "ipc", "uts"} {
+	if own := "Uid:\t" + strconv.Itoa(uid) + "\t"; s.Seccomp && !strings.Contains(string(status), own) {
+		t.Errorf("the container does not run as %d:\n%s", uid, status)
+	}
+	spaces := []string{"net", "mnt", "ipc", "uts"}
+	if s.Seccomp { // gVisor's processes and groups are its own kernel's
+		spaces = append(spaces, "pid", "cgroup")
+	}
+	for _, space := range spaces {
 		its, err := os.Readlink(proc + "ns/" + space)
 		ours, ourErr := os.Readlink("/proc/self/ns/" + space)
 		if err = errors.Join(err, ourErr); err != nil || its == ours {

@@ -43,7 +43,7 @@ var allowed = map[string][]string{
 	},
 	"memory": {
 		"mmap", "munmap", "mremap", "mprotect", "madvise", "mincore", "msync",
-		"mlock", "mlock2", "munlock", "memfd_create",
+		"mlock", "mlock2", "munlock",
 		"pkey_alloc", "pkey_free", "pkey_mprotect",
 	},
 	"signals": {
@@ -101,7 +101,7 @@ const newNamespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWCGROUP | syscall.CL
 // one name add up; the conditions within a rule must all hold.
 func conditional() []specs.LinuxSyscall {
 	noSuchCall := uint(syscall.ENOSYS)
-	return slices.Concat(limits(), modes(), []specs.LinuxSyscall{
+	return slices.Concat(limits(), modes(), memoryFiles(), []specs.LinuxSyscall{
 		rule("clone", specs.LinuxSeccompArg{Index: 0, Value: newNamespaces, ValueTwo: 0, Op: specs.OpMaskedEqual}),
 		// Its flags are behind a pointer, where no filter sees them. libc falls
 		// back to clone when there is no such call.
@@ -142,6 +142,22 @@ func modes() []specs.LinuxSyscall {
 	}
 }
 
+// memoryFiles allows files in memory that can never be run, so that no program
+// starts from one; kernels before Linux 6.3, which know no such files, say that
+// the flag is not valid. Other files in memory look like a call that is
+// missing, for which there are temporary files.
+func memoryFiles() []specs.LinuxSyscall {
+	const noExec = 8 // MFD_NOEXEC_SEAL
+	noSuchCall := uint(syscall.ENOSYS)
+	flag := func(value uint64) []specs.LinuxSeccompArg {
+		return []specs.LinuxSeccompArg{{Index: 1, Value: noExec, ValueTwo: value, Op: specs.OpMaskedEqual}}
+	}
+	return []specs.LinuxSyscall{
+		rule("memfd_create", flag(noExec)...),
+		{Names: []string{"memfd_create"}, Action: specs.ActErrno, ErrnoRet: &noSuchCall, Args: flag(0)},
+	}
+}
+
 // limits allows setting every resource limit but that of core dumps, whose
 // value keeps a crash from running the host's core_pattern program: lowered
 // from 1 to 0, it would. The kernel reads 32 bits of the resource and a filter
@@ -168,7 +184,7 @@ func equal(index uint, value uint64) specs.LinuxSeccompArg {
 
 // OCI returns the profile as an OCI runtime specification takes it, for amd64
 // and arm64. Everything else is refused with EPERM; system calls of a third
-// architecture, such as 32-bit ones, end the process.
+// architecture, such as those of 32-bit programs and of x32, end the thread.
 func OCI() *specs.LinuxSeccomp {
 	refused := uint(syscall.EPERM)
 	unconditional := specs.LinuxSyscall{Action: specs.ActAllow}

@@ -39,20 +39,26 @@ func TestJSONIsTheOCIProfile(t *testing.T) {
 	}
 }
 
+// hostile are calls that reach beyond a process, or the kernel in ways that
+// Node has no use for.
+var hostile = []string{
+	"io_uring_setup", "io_uring_enter", "io_uring_register", "io_setup", "io_submit",
+	"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp",
+	"bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key",
+	"splice", "vmsplice", "tee", "memfd_secret", "memfd_create", "modify_ldt", "personality",
+	"io_getevents", "io_cancel", "io_destroy", "process_mrelease", "pidfd_getfd", "remap_file_pages", "vhangup",
+	"fanotify_init", "fanotify_mark", "get_mempolicy", "set_mempolicy", "mbind", "migrate_pages", "move_pages",
+	"sched_setattr", "sched_setscheduler", "sched_setparam", "ioprio_set", "_sysctl", "sysfs", "ustat",
+	"unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsmount", "mount_setattr",
+	"pivot_root", "chroot", "mknod", "mknodat", "swapon", "swapoff", "quotactl", "acct",
+	"name_to_handle_at", "open_by_handle_at", "execveat", "uselib",
+	"init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot",
+	"shmget", "shmat", "msgget", "semget", "mq_open", "mq_timedsend",
+	"clock_settime", "settimeofday", "adjtimex", "clock_adjtime", "sethostname", "setdomainname",
+	"setxattr", "lsetxattr", "fsetxattr", "syslog", "lookup_dcookie", "iopl", "ioperm",
+}
+
 func TestHostileCallsAreAbsent(t *testing.T) {
-	hostile := []string{
-		"io_uring_setup", "io_uring_enter", "io_uring_register", "io_setup", "io_submit",
-		"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
-		"bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key",
-		"splice", "vmsplice", "tee", "memfd_secret", "modify_ldt", "personality",
-		"unshare", "setns", "mount", "umount2", "move_mount", "open_tree", "fsopen", "fsmount", "mount_setattr",
-		"pivot_root", "chroot", "mknod", "mknodat", "swapon", "swapoff", "quotactl", "acct",
-		"name_to_handle_at", "open_by_handle_at", "execveat", "uselib",
-		"init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot",
-		"shmget", "shmat", "msgget", "semget", "mq_open", "mq_timedsend",
-		"clock_settime", "settimeofday", "adjtimex", "sethostname", "setdomainname",
-		"setxattr", "lsetxattr", "fsetxattr", "syslog", "lookup_dcookie", "iopl", "ioperm",
-	}
 	allowed := OCI().Syscalls[0].Names
 	for _, name := range hostile {
 		if slices.Contains(allowed, name) {
@@ -125,18 +131,43 @@ func TestCloneMakesNoNamespace(t *testing.T) {
 	}
 }
 
-// TestCoreLimit evaluates the rules for the limits as the kernel would.
-func TestCoreLimit(t *testing.T) {
-	allows := func(name string, args ...uint64) bool {
-		return slices.ContainsFunc(OCI().Syscalls, func(r specs.LinuxSyscall) bool {
-			return slices.Contains(r.Names, name) && !slices.ContainsFunc(r.Args, func(a specs.LinuxSeccompArg) bool {
-				if a.Op == specs.OpMaskedEqual {
-					return args[a.Index]&a.Value != a.ValueTwo
-				}
-				return a.Op != specs.OpEqualTo || args[a.Index] != a.Value
-			})
+// decides says what becomes of a call, as the kernel would: 0 when it is
+// allowed, and else the error.
+func decides(name string, args ...uint64) uint {
+	profile := OCI()
+	for _, r := range profile.Syscalls {
+		matches := slices.Contains(r.Names, name) && !slices.ContainsFunc(r.Args, func(a specs.LinuxSeccompArg) bool {
+			if a.Op == specs.OpMaskedEqual {
+				return args[a.Index]&a.Value != a.ValueTwo
+			}
+			return a.Op != specs.OpEqualTo || args[a.Index] != a.Value
 		})
+		switch {
+		case matches && r.Action == specs.ActAllow:
+			return 0
+		case matches:
+			return *r.ErrnoRet
+		}
 	}
+	return *profile.DefaultErrnoRet
+}
+
+func allows(name string, args ...uint64) bool { return decides(name, args...) == 0 }
+
+func TestFilesInMemory(t *testing.T) {
+	const name, cloexec, sealing, noExec, exec = 0x7fff0000, 1, 2, 8, 0x10
+	for flags, want := range map[uint64]uint{
+		0: 38, cloexec: 38, cloexec | sealing: 38, exec: 38, cloexec | exec: 38,
+		noExec: 0, cloexec | noExec: 0, cloexec | sealing | noExec: 0,
+	} {
+		if got := decides("memfd_create", name, flags); got != want {
+			t.Errorf("memfd_create with flags %#x: error %d, want %d", flags, got, want)
+		}
+	}
+}
+
+// TestCoreLimit evaluates the rules for the limits.
+func TestCoreLimit(t *testing.T) {
 	const core, pointer = 4, 0x7fff0000
 	for resource := range uint64(16) {
 		for _, high := range []uint64{0, 1 << 32, 1 << 63} { // bits that the kernel ignores

@@ -45,6 +45,11 @@ var commands = map[string]func(args []string) int{
 	"listen":   func(args []string) int { return attempt(listen(args[0])) },
 	"connect":  func(args []string) int { return attempt(connect(args[0])) },
 	"syscalls": func([]string) int { return answer(syscalls()) },
+	"masked":   func(args []string) int { return answer(sizes(args)) },
+
+	"foreign":      func([]string) int { return answer(foreign()) },
+	"foreign call": func(args []string) int { return foreignCall(args[0]) },
+	"run memory":   func([]string) int { return attempt(runMemory()) },
 }
 
 func main() {
@@ -147,6 +152,30 @@ func inside(files []string) int {
 	return answer(r)
 }
 
+// sizes returns the bytes that can be read of each file, or the entries of each
+// directory; what is not there is left out.
+func sizes(paths []string) map[string]int {
+	all := map[string]int{}
+	for _, path := range paths {
+		if info, err := os.Stat(path); err != nil {
+			continue
+		} else if info.IsDir() {
+			entries, _ := os.ReadDir(path)
+			all[path] = len(entries)
+			continue
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			all[path] = 0
+			continue
+		}
+		n, _ := io.CopyN(io.Discard, file, 1<<16) // some have no end
+		all[path] = int(n)
+		_ = file.Close()
+	}
+	return all
+}
+
 func lines(path string) []string {
 	data, _ := os.ReadFile(path)
 	return strings.Split(strings.TrimSpace(string(data)), "\n")
@@ -203,6 +232,20 @@ func copyAndExec(path string) report.Attempt {
 		return report.Attempt{Error: "write: " + errName(err)}
 	}
 	return report.Attempt{Error: errName(exec.CommandContext(context.Background(), path, "exit", "0").Run())}
+}
+
+// runMemory runs a copy of the probe that is in no file system.
+func runMemory() report.Attempt {
+	for _, flags := range []int{unix.MFD_EXEC, 0, unix.MFD_NOEXEC_SEAL} {
+		fd, err := unix.MemfdCreate("program", flags)
+		if err != nil {
+			continue
+		}
+		if got := copyAndExec("/proc/self/fd/" + strconv.Itoa(fd)); got.Error == "" {
+			return got
+		}
+	}
+	return report.Attempt{Error: "EACCES"}
 }
 
 // spawn starts n children, or as many as it may.
