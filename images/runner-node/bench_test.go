@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -49,4 +51,24 @@ func BenchmarkStart(b *testing.B) {
 func ms(times []time.Duration) float64 {
 	slices.Sort(times)
 	return float64(times[len(times)/2].Microseconds()) / 1000
+}
+
+// BenchmarkCall is a tool call from the host's connection to its answer, one
+// after the other.
+func BenchmarkCall(b *testing.B) {
+	for _, size := range []int{16, 16 << 10} {
+		b.Run("bytes="+strconv.Itoa(size), func(b *testing.B) {
+			socket := filepath.Join(b.TempDir(), "bus.sock")
+			h := newHost(b, socket, "./tools/index.mjs")
+			defer h.close()
+			startRunner(b, socket)
+			h.ready()
+			params := strings.Repeat("x", size)
+			for b.Loop() {
+				if got := h.call("1", "sync", params)["result"]; got != params {
+					b.Fatalf("the tool answers %v", got)
+				}
+			}
+		})
+	}
 }

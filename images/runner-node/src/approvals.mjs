@@ -2,7 +2,7 @@
 // they stay here until the host tells how the approval ended.
 
 import { describe } from "./errors.mjs";
-import { now, settle } from "./primordials.mjs";
+import { now, SafeMap, settle } from "./primordials.mjs";
 
 /** How many callbacks are kept, and how long, in ms. */
 const MAX_WAITING = 256;
@@ -10,7 +10,7 @@ const MAX_AGE = 60 * 60 * 1000;
 
 export class Approvals {
   /** @type {Map<string, {tell: (decision: string) => unknown, since: number}>} oldest first */
-  #waiting = new Map();
+  #waiting = new SafeMap();
   #warn;
   #clock;
 
@@ -59,15 +59,14 @@ export class Approvals {
 
   /** cancelAll is the end of all approvals: whoever was asked is gone. */
   cancelAll() {
-    for (const id of [...this.#waiting.keys()]) this.resolved({ id, decision: "cancelled" });
+    this.#waiting.forEach((_, id) => this.resolved({ id, decision: "cancelled" }));
   }
 
   /** Forgets what is old, and the oldest, so that there is room. */
   #forget(room = 1) {
     const oldest = this.#clock() - MAX_AGE;
-    for (const [id, { since }] of this.#waiting) {
-      if (since > oldest && this.#waiting.size + room <= MAX_WAITING) return;
-      this.#waiting.delete(id);
-    }
+    this.#waiting.forEach(({ since }, id) => {
+      if (since <= oldest || this.#waiting.size + room > MAX_WAITING) this.#waiting.delete(id);
+    });
   }
 }

@@ -2,7 +2,7 @@
 // time limit, or by being aborted.
 
 import { RunnerError } from "./errors.mjs";
-import { clearTimer, setTimer } from "./primordials.mjs";
+import { abort, clearTimer, min, newController, SafeMap, setTimer } from "./primordials.mjs";
 
 /** The longest time that a timer takes, in ms. */
 export const MAX_TIMER = 2 ** 31 - 1;
@@ -17,7 +17,7 @@ export const MAX_TIMER = 2 ** 31 - 1;
 
 export class Calls {
   /** @type {Map<string, Run>} */
-  #running = new Map();
+  #running = new SafeMap();
 
   /**
    * begin notes a call.
@@ -29,9 +29,9 @@ export class Calls {
    * @returns {Run}
    */
   begin(id, timeoutMs, fail, late) {
-    const run = { id, controller: new AbortController(), fail, timer: null };
+    const run = { id, controller: newController(), fail, timer: null };
     const over = () => (late ? this.finish(run, () => fail(late())) : this.abort(id, "the call's time is over"));
-    if (timeoutMs > 0) run.timer = setTimer(over, Math.min(timeoutMs, MAX_TIMER));
+    if (timeoutMs > 0) run.timer = setTimer(over, min(timeoutMs, MAX_TIMER));
     this.#running.set(id, run);
     return run;
   }
@@ -62,11 +62,11 @@ export class Calls {
     const run = this.#running.get(id);
     if (!run) return;
     this.finish(run, () => run.fail(new RunnerError("cancelled", reason)));
-    run.controller.abort(new DOMException(reason, "AbortError"));
+    abort(run.controller, reason);
   }
 
   /** @param {string} reason */
   abortAll(reason) {
-    for (const id of [...this.#running.keys()]) this.abort(id, reason);
+    this.#running.forEach((_, id) => this.abort(id, reason));
   }
 }

@@ -1,7 +1,7 @@
 // Failures as they are told to the host: a code of the wire contract, a
 // message, and what the thrown value says about itself.
 
-import { byteLength, jsonStringify } from "./primordials.mjs";
+import { byteLength, jsonStringify, slice } from "./primordials.mjs";
 
 /** The longest message and stack that are reported, in characters. */
 const MAX_MESSAGE = 2048;
@@ -38,7 +38,7 @@ export class RunnerError extends Error {
  * @param {number} max
  */
 export function cut(text, max) {
-  return text.length <= max ? text : `${text.slice(0, max - 1)}…`;
+  return text.length <= max ? text : `${slice(text, 0, max - 1)}…`;
 }
 
 /**

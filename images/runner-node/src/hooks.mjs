@@ -3,7 +3,7 @@
 import { Approvals } from "./approvals.mjs";
 import { RunnerError } from "./errors.mjs";
 import { prepare } from "./hookforms.mjs";
-import { settle } from "./primordials.mjs";
+import { settle, signalOf } from "./primordials.mjs";
 import { answer, answerError } from "./reply.mjs";
 
 export class Hooks {
@@ -38,7 +38,7 @@ export class Hooks {
     const run = this.#calls.begin(call.id, call.timeoutMs, fail, late);
     let invocation;
     try {
-      invocation = prepare(hook, call, this.plugin, run.controller.signal);
+      invocation = prepare(hook, call, this.plugin, signalOf(run.controller));
     } catch (error) {
       return this.#calls.finish(run, () => fail(error)); // nested too deep to be copied
     }

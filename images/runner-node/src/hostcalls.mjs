@@ -1,7 +1,7 @@
 // What the plugin asks of the host, without waiting for the answer.
 
 import { cut, describe, RunnerError } from "./errors.mjs";
-import { byteLength, jsonParse, now } from "./primordials.mjs";
+import { byteLength, min, now, ownJSON, push, readMessage, SafeMap, shift, slice } from "./primordials.mjs";
 import { withJSON } from "./reply.mjs";
 import { resultJSON } from "./serialise.mjs";
 
@@ -19,7 +19,7 @@ const MAX_LOGS = 100;
 const MAX_LOG = 4096;
 
 export class HostCalls {
-  #allowed = new Set();
+  #allowed = new SafeMap();
   #bus;
   #subject;
   #warn;
@@ -43,11 +43,13 @@ export class HostCalls {
   }
 
   /**
-   * allow names the methods that the plugin may call, with or without "host.".
+   * allow adds methods that the plugin may call, with or without "host.".
    * @param {string[]} [methods]
    */
   allow(methods = []) {
-    this.#allowed = new Set(methods.map((name) => (name.startsWith("host.") ? name : `host.${name}`)));
+    for (let i = 0; i < methods.length; i++) {
+      this.#allowed.set(slice(methods[i], 0, 5) === "host." ? methods[i] : `host.${methods[i]}`, true);
+    }
   }
 
   /**
@@ -61,7 +63,7 @@ export class HostCalls {
       if (this.#waiting.length >= MAX_WAITING) throw new RunnerError("busy", "too many calls are waiting");
       const text = withJSON({ type: "host.call", id: `h${++this.#ids}`, method }, { params: resultJSON(params) });
       if (byteLength(text) > MAX_CALL) throw new RunnerError("unserialised", `it is larger than ${MAX_CALL} bytes`);
-      this.#waiting.push({ method, text, quiet: false });
+      push(this.#waiting, { method, text, quiet: false });
     } catch (error) {
       return this.#refused(method, error);
     }
@@ -75,23 +77,35 @@ export class HostCalls {
    */
   log({ level, msg }) {
     const time = now();
-    this.#logs = Math.min(MAX_LOGS, this.#logs + ((time - this.#filled) * LOGS_PER_SECOND) / 1000);
+    this.#logs = min(MAX_LOGS, this.#logs + ((time - this.#filled) * LOGS_PER_SECOND) / 1000);
     this.#filled = time;
     if (this.#logs < 1 || this.#waiting.length >= MAX_WAITING) return;
     this.#logs--;
-    const params = resultJSON({ level, message: cut(msg, MAX_LOG) });
-    this.#waiting.push({ method: "host.log", text: withJSON({ type: "host.call", id: `h${++this.#ids}`, method: "host.log" }, { params }), quiet: true });
+    this.#tell("host.log", { level, message: cut(msg, MAX_LOG) });
+  }
+
+  /**
+   * wish tells the host what the plugin wished for, in learn mode.
+   * @param {import("./wishes.mjs").Wish} wish
+   */
+  wish(wish) {
+    if (this.#waiting.length < MAX_WAITING) this.#tell("host.wish", wish);
+  }
+
+  /** Sends what is allowed without a grant, and never refused loudly. */
+  #tell(method, params) {
+    push(this.#waiting, { method, text: ownJSON({ type: "host.call", id: `h${++this.#ids}`, method, params }), quiet: true });
     this.#next();
   }
 
   #next() {
-    while (this.#running < MAX_RUNNING && this.#waiting.length > 0) void this.#ask(this.#waiting.shift());
+    while (this.#running < MAX_RUNNING && this.#waiting.length > 0) void this.#ask(shift(this.#waiting));
   }
 
   async #ask({ method, text, quiet }) {
     this.#running++;
     try {
-      const { error } = jsonParse((await this.#bus.request(this.#subject, text, ANSWER_TIMEOUT)).toString());
+      const { error } = readMessage(await this.#bus.request(this.#subject, text, ANSWER_TIMEOUT));
       if (error && !quiet) this.#refused(method, error);
     } catch (error) {
       if (!quiet) this.#refused(method, error);

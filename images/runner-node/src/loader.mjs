@@ -8,8 +8,9 @@ import { pathToFileURL } from "node:url";
 import { createApi } from "./api.mjs";
 import { defaultWorkspace, factoryContext, ownConfig } from "./context.mjs";
 import { findExports, findRegister, registerExports } from "./entry.mjs";
-import { applyEnv } from "./env.mjs";
+import { applyEnv, isReserved } from "./env.mjs";
 import { describe, RunnerError } from "./errors.mjs";
+import { learn } from "./learn.mjs";
 import { Lifecycle } from "./lifecycle.mjs";
 import { createLogger } from "./logger.mjs";
 import { Registry } from "./registry.mjs";
@@ -31,14 +32,17 @@ import { explain, installHooks } from "./sdk/hooks.mjs";
  * plugin cannot be loaded; the registry's diagnostics are filled either way.
  * @param {object} load the host's message
  * @param {Registry} registry
- * @param {(record: {level: string, msg: string}) => void} [logged] told what the plugin's logger writes
+ * @param {object} told what the host is told
+ * @param {(record: {level: string, msg: string}) => void} told.logged what the plugin's logger writes
+ * @param {Parameters<typeof learn>[0]["wish"]} told.wish what the plugin wishes for, in learn mode
  * @returns {Promise<Plugin>}
  */
-export async function loadPlugin(load, registry, logged = () => {}) {
+export async function loadPlugin(load, registry, { logged, wish }) {
   applyEnv(load.env, (level, message) => registry.diagnose(level, message));
   installHooks();
   enterHome();
   const config = ownConfig(load);
+  if (load.learn) learn({ plugin: load.plugin, config, grantable: (name) => !isReserved(name), wish });
   const logger = createLogger(load.plugin, (line, record) => {
     process.stdout.write(line);
     logged(record);

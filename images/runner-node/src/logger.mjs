@@ -3,7 +3,7 @@
 
 import { cut, describe } from "./errors.mjs";
 import { plain } from "./serialise.mjs";
-import { jsonStringify } from "./primordials.mjs";
+import { byteLength, ownJSON } from "./primordials.mjs";
 
 /** The longest line, in bytes of UTF-8 at most four per character. */
 const MAX_LINE = 16 * 1024;
@@ -43,9 +43,9 @@ function recordOf(level, logger, args, bindings) {
 }
 
 function lineOf(record) {
-  const line = jsonStringify(record);
-  if (Buffer.byteLength(line) < MAX_LINE) return `${line}\n`;
-  return `${jsonStringify(shorten(record))}\n`;
+  const line = ownJSON(record);
+  if (byteLength(line) < MAX_LINE) return `${line}\n`;
+  return `${ownJSON(shorten(record))}\n`;
 }
 
 /** An escaped character takes at most six bytes. */

@@ -18,7 +18,7 @@ function main() {
     return exit(2);
   }
   boundOutput();
-  const warn = warner((text) => process.stderr.write(text));
+  const warn = warner(writeError);
   const names = subjects({ tenant: OCMT_TENANT, plugin: OCMT_PLUGIN, generation: OCMT_GENERATION });
   const runner = new Runner({ subjects: names, version: VERSION, exit, warn });
   const bus = new Client({
@@ -31,6 +31,15 @@ function main() {
   });
   runner.attach(bus);
   bus.connect();
+}
+
+/** A plugin may have replaced process.stderr; a line that is lost is no reason to end. */
+function writeError(text) {
+  try {
+    process.stderr.write(text);
+  } catch {
+    // There is nowhere to say it.
+  }
 }
 
 main();

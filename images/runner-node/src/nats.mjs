@@ -2,9 +2,9 @@
 // and no more: subscribe, publish, request, and a connection that comes back
 // when the host restarts.
 
-import { connect } from "node:net";
-import { byteLength, clearTimer, jsonStringify, nextTick, random, setTimer } from "./primordials.mjs";
+import { byteLength, clearTimer, min, NewPromise, nextTick, ownJSON, random, SafeMap, setTimer, slice, toNumber } from "./primordials.mjs";
 import { Parser } from "./parser.mjs";
+import { dial } from "./socket.mjs";
 
 /**
  * The delays between two attempts to connect, in ms, each altered by up to
@@ -75,9 +75,9 @@ export class Client {
   #sids = 0;
   #requests = 0;
   /** @type {Map<number, {subject: string, handler: (payload: Buffer, reply: Reply) => void}>} */
-  #subscriptions = new Map();
+  #subscriptions = new SafeMap();
   /** @type {Map<number, {done: (payload: Buffer) => void, failed: (error: Error) => void, timer: NodeJS.Timeout}>} */
-  #pending = new Map();
+  #pending = new SafeMap();
 
   /**
    * @param {object} options
@@ -100,11 +100,11 @@ export class Client {
 
   /** connect starts to connect, and again after every loss until close. */
   connect() {
-    const socket = connect({ path: this.#path });
+    const socket = dial(this.#path);
     let reason = "closed by the host";
     const parser = new Parser({
       info: (info) => this.#greet(socket, info),
-      message: (...message) => this.#dispatch(...message),
+      message: (subject, sid, payload, reply, status) => this.#dispatch(subject, sid, payload, reply, status),
       ping: () => this.#write("PONG\r\n"),
       pong: () => {},
       error: (text) => (reason = text),
@@ -125,7 +125,7 @@ export class Client {
   /** close ends the connection for good, after what was written has left. */
   close() {
     this.#closed = true;
-    return new Promise((done) => {
+    return new NewPromise((done) => {
       if (!this.#socket || this.#socket.destroyed) return done(undefined);
       this.#socket.once("close", done);
       this.#uncork();
@@ -175,7 +175,7 @@ export class Client {
    * @returns {Promise<Buffer>}
    */
   request(subject, text, timeout) {
-    return new Promise((done, failed) => {
+    return new NewPromise((done, failed) => {
       if (!this.#connected) return failed(new NoAnswerError("not connected"));
       const id = ++this.#requests;
       const timer = setTimer(() => this.#fail(id, "no answer in time"), timeout);
@@ -195,13 +195,13 @@ export class Client {
     if (this.#connected) return; // a later INFO only updates the limits
     this.#connected = true;
     this.#told = false;
-    this.serverId = String(info.server_id);
+    this.serverId = `${info.server_id}`;
     const options = {
       verbose: false, pedantic: false, headers: true, no_responders: true, protocol: 1,
       lang: "ocmt-runner", version: this.#version, name: this.#name,
     };
-    let text = `CONNECT ${jsonStringify(options)}\r\nSUB ${this.#inbox}.* ${INBOX_SID}\r\n`;
-    for (const [sid, { subject }] of this.#subscriptions) text += `SUB ${subject} ${sid}\r\n`;
+    let text = `CONNECT ${ownJSON(options)}\r\nSUB ${this.#inbox}.* ${INBOX_SID}\r\n`;
+    this.#subscriptions.forEach(({ subject }, sid) => (text += `SUB ${subject} ${sid}\r\n`));
     socket.write(text);
     this.#onConnect();
   }
@@ -209,7 +209,7 @@ export class Client {
   #dispatch(subject, sid, payload, reply, status) {
     this.#delay = BACKOFF_MIN; // a message: the server has accepted us
     if (sid !== INBOX_SID) return this.#subscriptions.get(sid)?.handler(payload, this.#replyTo(reply));
-    const id = Number(subject.slice(this.#inbox.length + 1));
+    const id = toNumber(slice(subject, this.#inbox.length + 1));
     if (status >= 400) return this.#fail(id, status === 503 ? "nobody listens" : `status ${status}`);
     const request = this.#pending.get(id);
     if (!request) return;
@@ -220,7 +220,7 @@ export class Client {
 
   #replyTo(subject) {
     const socket = this.#socket;
-    return new Reply(subject, () => this.#socket === socket, (...message) => this.publish(...message));
+    return new Reply(subject, () => this.#socket === socket, (to, text) => this.publish(to, text));
   }
 
   #fail(id, reason) {
@@ -234,12 +234,12 @@ export class Client {
   #lost(reason) {
     this.#connected = false;
     this.#corked = false;
-    for (const id of [...this.#pending.keys()]) this.#fail(id, `the connection was lost: ${reason}`);
+    this.#pending.forEach((_, id) => this.#fail(id, `the connection was lost: ${reason}`));
     if (this.#closed) return;
     if (!this.#told) this.#onDown(reason);
     this.#told = true;
     setTimer(() => this.#closed || this.connect(), this.#delay * (1 - JITTER + 2 * JITTER * random()));
-    this.#delay = Math.min(this.#delay * 2, BACKOFF_MAX);
+    this.#delay = min(this.#delay * 2, BACKOFF_MAX);
   }
 
   /** Writes of one turn of the event loop leave together. */

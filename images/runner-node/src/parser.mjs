@@ -1,7 +1,7 @@
 // The reading half of the NATS client protocol: bytes in, messages out,
 // whatever the chunk borders.
 
-import { jsonParse, jsonStringify } from "./primordials.mjs";
+import { bytesIndexOf, bytesSlice, concatBytes, indexOf, jsonParse, jsonStringify, latin1, push, slice, toNumber, upperCase, utf8 } from "./primordials.mjs";
 
 /** The longest control line accepted, in bytes; nats-server's own limit. */
 const MAX_LINE = 64 * 1024;
@@ -36,17 +36,17 @@ export class Parser {
    */
   feed(chunk) {
     if (this.#held > 0) {
-      this.#parts.push(chunk);
+      push(this.#parts, chunk);
       this.#held += chunk.length;
       if (this.#held < this.#wanted) return;
-      chunk = Buffer.concat(this.#parts, this.#held);
+      chunk = concatBytes(this.#parts, this.#held);
       this.#parts = [];
       this.#held = 0;
     }
     let at = 0;
     while (at < chunk.length) {
       const next = this.#step(chunk, at);
-      if (next < 0) return this.#hold(chunk.subarray(at), -next);
+      if (next < 0) return this.#hold(bytesSlice(chunk, at), -next);
       at = next;
     }
   }
@@ -69,22 +69,22 @@ export class Parser {
    * @param {number} at
    */
   #step(chunk, at) {
-    const eol = chunk.indexOf("\r\n", at, "latin1");
+    const eol = bytesIndexOf(chunk, "\r\n", at, "latin1");
     if (eol < 0) {
       const size = chunk.length - at;
       if (size > MAX_LINE) throw new Error("bus: control line too long");
       return -(size + 1);
     }
-    const line = chunk.latin1Slice(at, eol);
-    const space = line.indexOf(" ");
-    const verb = (space < 0 ? line : line.slice(0, space)).toUpperCase();
-    const rest = space < 0 ? "" : line.slice(space + 1);
+    const line = latin1(chunk, at, eol);
+    const space = indexOf(line, " ");
+    const verb = upperCase(space < 0 ? line : slice(line, 0, space));
+    const rest = space < 0 ? "" : slice(line, space + 1);
     const start = eol + 2;
     switch (verb) {
       case "MSG":
-        return this.#message(chunk, at, start, rest.split(" "), false);
+        return this.#message(chunk, at, start, words(rest), false);
       case "HMSG":
-        return this.#message(chunk, at, start, rest.split(" "), true);
+        return this.#message(chunk, at, start, words(rest), true);
       case "PING":
         this.#sink.ping();
         return start;
@@ -92,15 +92,15 @@ export class Parser {
         this.#sink.pong();
         return start;
       case "INFO":
-        this.#sink.info(jsonParse(chunk.utf8Slice(at + 5, eol)));
+        this.#sink.info(jsonParse(utf8(chunk, at + 5, eol)));
         return start;
       case "-ERR":
-        this.#sink.error(rest.replace(/^'|'$/g, ""));
+        this.#sink.error(rest[0] === "'" ? slice(rest, 1, -1) : rest);
         return start;
       case "+OK":
         return start;
     }
-    throw new Error(`bus: unknown operation ${jsonStringify(line.slice(0, 32))}`);
+    throw new Error(`bus: unknown operation ${jsonStringify(slice(line, 0, 32))}`);
   }
 
   /**
@@ -113,14 +113,25 @@ export class Parser {
   #message(chunk, at, start, args, headers) {
     const sizes = headers ? 2 : 1;
     const reply = args.length === 3 + sizes ? args[2] : "";
-    const size = Number(args.at(-1));
-    const head = headers ? Number(args.at(-2)) : 0;
+    const size = toNumber(args[args.length - 1]);
+    const head = headers ? toNumber(args[args.length - 2]) : 0;
     const known = args.length === 2 + sizes || reply !== "";
     if (!known || !(size >= head && size <= MAX_MESSAGE)) throw new Error("bus: malformed message");
     const end = start + size + 2;
     if (end > chunk.length) return -(end - at);
-    const status = headers ? Number(chunk.latin1Slice(start + 9, start + 12)) || 0 : 0;
-    this.#sink.message(args[0], Number(args[1]), chunk.subarray(start + head, start + size), reply, status);
+    const status = headers ? toNumber(latin1(chunk, start + 9, start + 12)) || 0 : 0;
+    this.#sink.message(args[0], toNumber(args[1]), bytesSlice(chunk, start + head, start + size), reply, status);
     return end;
+  }
+}
+
+/** The words of a line, between single blanks. */
+function words(line) {
+  const out = [];
+  for (let at = 0; ; ) {
+    const end = indexOf(line, " ", at);
+    push(out, end < 0 ? slice(line, at) : slice(line, at, end));
+    if (end < 0) return out;
+    at = end + 1;
   }
 }

@@ -2,6 +2,7 @@
 
 import { cut, RunnerError } from "./errors.mjs";
 import { newHook } from "./hookspec.mjs";
+import { jsonStringify } from "./primordials.mjs";
 import { spec } from "./serialise.mjs";
 import { describeTool, toolsOf } from "./tools.mjs";
 
@@ -49,7 +50,7 @@ export class Registry {
    * @param {Omit<Item, "spec"> & {about: unknown}} item about is what its spec is made from
    */
   add({ about, ...item }) {
-    const key = JSON.stringify([item.kind, item.name]);
+    const key = jsonStringify([item.kind, item.name]);
     if (item.kind !== "hook" && item.name !== "" && this.#names.has(key)) {
       return this.diagnose("warn", `${item.kind} ${item.name} is registered twice; the first is kept`);
     }

@@ -1,7 +1,7 @@
 // Answers to the host's calls.
 
 import { RunnerError, wireError } from "./errors.mjs";
-import { jsonStringify } from "./primordials.mjs";
+import { objectKeys, ownJSON, slice } from "./primordials.mjs";
 
 /**
  * withJSON is the text of a message, some of whose fields are JSON already.
@@ -9,8 +9,12 @@ import { jsonStringify } from "./primordials.mjs";
  * @param {Record<string, string | undefined>} fields those that are undefined are left out
  */
 export function withJSON(head, fields) {
-  let text = jsonStringify(head).slice(0, -1);
-  for (const name of Object.keys(fields)) if (fields[name] !== undefined) text += `,"${name}":${fields[name]}`;
+  let text = slice(ownJSON(head), 0, -1);
+  const names = objectKeys(fields);
+  for (let i = 0; i < names.length; i++) {
+    const json = fields[names[i]];
+    if (json !== undefined) text += `,"${names[i]}":${json}`;
+  }
   return `${text}}`;
 }
 
@@ -46,5 +50,5 @@ export function answer(reply, head, fields) {
  * @param {unknown} error
  */
 export function answerError(reply, head, error) {
-  reply.send(jsonStringify({ ...head, error: wireError(error) }));
+  reply.send(ownJSON({ ...head, error: wireError(error) }));
 }

@@ -2,7 +2,7 @@
 
 import { RunnerError } from "./errors.mjs";
 import { coreSpec } from "./hookspec.mjs";
-import { byteLength, jsonStringify } from "./primordials.mjs";
+import { byteLength, ownJSON } from "./primordials.mjs";
 
 /** The wire version that this runner speaks. */
 export const WIRE = 1;
@@ -23,9 +23,9 @@ export function readyText({ registrations, diagnostics, loadMs }, limit) {
   if (registrations.length > MAX_REGISTRATIONS) {
     throw new RunnerError("register", `the plugin registers ${registrations.length} things, at most ${MAX_REGISTRATIONS} are allowed`);
   }
-  const full = jsonStringify({ type: "ready", registrations, diagnostics, loadMs });
+  const full = ownJSON({ type: "ready", registrations, diagnostics, loadMs });
   if (byteLength(full) <= limit) return full;
-  const short = jsonStringify({
+  const short = ownJSON({
     type: "ready",
     registrations: registrations.map(shorten),
     diagnostics: [{ level: "warn", message: "the descriptions of registrations are too long; only those of tools are kept" }],
@@ -48,7 +48,7 @@ function shorten(item) {
  */
 export function failedText(error, diagnostics) {
   for (let count = diagnostics.length; ; count >>= 1) {
-    const text = jsonStringify({ type: "failed", error, diagnostics: diagnostics.slice(0, count) });
+    const text = ownJSON({ type: "failed", error, diagnostics: diagnostics.slice(0, count) });
     if (count === 0 || byteLength(text) <= MAX_FAILED) return text;
   }
 }

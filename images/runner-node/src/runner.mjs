@@ -5,11 +5,12 @@ import { RunnerError, wireError } from "./errors.mjs";
 import { Hooks } from "./hooks.mjs";
 import { HostCalls } from "./hostcalls.mjs";
 import { loadPlugin } from "./loader.mjs";
-import { jsonParse, jsonStringify, now, residentMemory, setTimer } from "./primordials.mjs";
+import { min, NewPromise, now, ownJSON, readMessage, residentMemory, setTimer } from "./primordials.mjs";
 import { Registry } from "./registry.mjs";
 import { failedText, MAX_READY, readyText, WIRE } from "./report.mjs";
 import { Services } from "./services.mjs";
 import { ToolCalls } from "./toolcalls.mjs";
+import { Wishes } from "./wishes.mjs";
 
 /** How long the host may take to answer, in ms, before it is asked again. */
 const ANSWER_TIMEOUT = 10_000;
@@ -24,7 +25,7 @@ const MARGIN = 500;
 export class Runner {
   #bus;
   #subjects;
-  #version;
+  #hello;
   #exit;
   #warn;
   /** @type {import("./loader.mjs").Plugin | null} */
@@ -55,7 +56,7 @@ export class Runner {
    */
   constructor({ subjects, version, exit, warn }) {
     this.#subjects = subjects;
-    this.#version = version;
+    this.#hello = ownJSON({ type: "hello", wire: [WIRE], runner: version, node: process.versions.node, pid: process.pid });
     this.#exit = exit;
     this.#warn = warn;
   }
@@ -73,7 +74,7 @@ export class Runner {
     this.#hostCalls = new HostCalls({ bus, subject: out("host"), warn });
     this.#services = new Services({ bus, healthSubject: out("health"), hostCalls: this.#hostCalls, warn });
     const on = (verb, handler) => bus.subscribe(this.#subjects.in(verb), (payload, reply) => {
-      handler(jsonParse(payload.toString()), reply);
+      handler(readMessage(payload), reply);
     });
     on("tool", (call, reply) => this.#tools.call(call, reply));
     on("hook", (call, reply) => this.#hooks.call(call, reply));
@@ -92,8 +93,7 @@ export class Runner {
     const epoch = ++this.#epoch;
     if (this.#serverId && this.#serverId !== this.#bus.serverId) this.#hooks.cancelApprovals();
     this.#serverId = this.#bus.serverId;
-    const hello = { type: "hello", wire: [WIRE], runner: this.#version, node: process.versions.node, pid: process.pid };
-    const load = await this.#ask("hello", jsonStringify(hello), epoch);
+    const load = await this.#ask("hello", this.#hello, epoch);
     if (!load) return;
     const again = this.#outcome !== null;
     const outcome = await this.#take(load);
@@ -115,10 +115,10 @@ export class Runner {
   async #ask(verb, text, epoch) {
     while (epoch === this.#epoch && !this.#stopping) {
       try {
-        return jsonParse((await this.#bus.request(this.#subjects.out(verb), text, ANSWER_TIMEOUT)).toString());
+        return readMessage(await this.#bus.request(this.#subjects.out(verb), text, ANSWER_TIMEOUT));
       } catch (error) {
         this.#warn(`${verb}: ${error.message}`);
-        await new Promise((done) => setTimer(done, RETRY_DELAY));
+        await new NewPromise((done) => setTimer(done, RETRY_DELAY));
       }
     }
     return null;
@@ -140,7 +140,11 @@ export class Runner {
     const registry = new Registry();
     try {
       if (load.type !== "load") throw new RunnerError("wire_version", `the host answered hello with ${load.type}`);
-      this.#plugin = await loadPlugin(load, registry, (record) => this.#hostCalls.log(record));
+      const wishes = new Wishes((wish) => this.#hostCalls.wish(wish));
+      this.#plugin = await loadPlugin(load, registry, {
+        logged: (record) => this.#hostCalls.log(record),
+        wish: (kind, target) => wishes.add(kind, target),
+      });
       this.#serve(this.#plugin);
       return this.#ready(now() - started);
     } catch (error) {
@@ -159,7 +163,7 @@ export class Runner {
 
   #ready(loadMs) {
     const { registrations, registry: { diagnostics } } = this.#plugin;
-    const limit = Math.min(this.#bus.maxPayload, MAX_READY);
+    const limit = min(this.#bus.maxPayload, MAX_READY);
     const text = readyText({ registrations, diagnostics, loadMs: Math.round(loadMs * 1000) / 1000 }, limit);
     return { verb: "ready", text };
   }
@@ -169,17 +173,21 @@ export class Runner {
   }
 
   #onPing(_, reply) {
-    reply.send(jsonStringify({ type: "pong", rss: residentMemory() }));
+    reply.send(ownJSON({ type: "pong", rss: residentMemory() }));
   }
 
   async #onStop({ reason, graceMs = DEFAULT_GRACE }, reply) {
     if (this.#stopping) return;
     this.#stopping = true;
-    const disposeMs = Math.min(MAX_DISPOSE, graceMs / 4);
+    const disposeMs = min(MAX_DISPOSE, graceMs / 4);
     this.#calls.abortAll(`the plugin is being stopped: ${reason}`);
-    await this.#services.stopAll(graceMs - disposeMs - Math.min(MARGIN, graceMs / 10));
-    await this.#plugin?.lifecycle.dispose((error) => this.#warn(`onDispose: ${wireError(error).message}`), disposeMs);
-    reply.send(jsonStringify({ type: "stopped" }));
+    try {
+      await this.#services.stopAll(graceMs - disposeMs - min(MARGIN, graceMs / 10));
+      await this.#plugin?.lifecycle.dispose((error) => this.#warn(`onDispose: ${wireError(error).message}`), disposeMs);
+    } catch (error) {
+      this.#warn(`stop: ${wireError(error).message}`); // the plugin changed what this is made of
+    }
+    reply.send(ownJSON({ type: "stopped" }));
     await this.#bus.close();
     this.#exit(0);
   }

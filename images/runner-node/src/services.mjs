@@ -3,7 +3,7 @@
 import { pluginContext } from "./context.mjs";
 import { RunnerError, wireError } from "./errors.mjs";
 import { Health } from "./health.mjs";
-import { jsonStringify, now } from "./primordials.mjs";
+import { now, ownJSON } from "./primordials.mjs";
 import { answer, answerError } from "./reply.mjs";
 import { Service } from "./service.mjs";
 
@@ -107,7 +107,7 @@ export class Services {
     const { load, config, logger } = this.#plugin;
     const health = new Health(({ failed, reason }) => {
       const message = { type: "service.health", service: id, failed, ...(reason ? { reason } : {}) };
-      this.#bus.publish(this.#healthSubject, jsonStringify(message));
+      this.#bus.publish(this.#healthSubject, ownJSON(message));
     });
     const { agentId, ...common } = pluginContext(load, config, logger);
     const more = { serviceHealth: health.reporter, gatewayEvents: this.#gatewayEvents() };

@@ -1,8 +1,8 @@
 // Tool calls from the host.
 
 import { factoryContext, pluginContext } from "./context.mjs";
-import { RunnerError } from "./errors.mjs";
-import { settle } from "./primordials.mjs";
+import { describe, RunnerError } from "./errors.mjs";
+import { settle, signalOf } from "./primordials.mjs";
 import { answer, answerError, withJSON } from "./reply.mjs";
 import { resultJSON } from "./serialise.mjs";
 import { invoke } from "./tools.mjs";
@@ -57,7 +57,7 @@ export class ToolCalls {
 
   #contexts(call, run) {
     const { load, config, logger } = this.plugin;
-    const { signal } = run.controller;
+    const signal = signalOf(run.controller);
     return {
       plugin: pluginContext(load, config, logger, call.context),
       factory: factoryContext(load, config, call.context, signal),
@@ -72,7 +72,7 @@ export class ToolCalls {
     try {
       this.#bus.publish(this.#progressSubject, withJSON({ type: "progress", id: run.id }, { update: resultJSON(update) }));
     } catch (error) {
-      this.#warn(`progress of call ${run.id}: ${error.message}`);
+      this.#warn(`progress of call ${run.id}: ${describe(error).message}`);
     }
   }
 }

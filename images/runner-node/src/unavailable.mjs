@@ -12,7 +12,7 @@ export function notAvailable(path) {
 }
 
 /** Names that the language itself looks up; answering them would make the object a promise or a module. */
-const PROBED = new Set(["then", "catch", "finally", "toJSON", "constructor", "prototype", "default", "__esModule"]);
+export const PROBED = new Set(["then", "catch", "finally", "toJSON", "constructor", "prototype", "default", "__esModule"]);
 
 /**
  * unavailable is a namespace of unknown functions: each property is one
