@@ -135,6 +135,11 @@ func LimitsFor(role string) Limits {
 	return Limits{}
 }
 
+// CPUShares is the weight of a container on a host that has not time enough for
+// everybody: 1024, which is what others get by default, for a whole core. 2 is
+// the kernel's smallest.
+func (l Limits) CPUShares() int64 { return min(max(2, int64(l.CPUs*1024)), 1<<18) }
+
 // Fit returns the limits lowered to what the engine's host has, for defaults;
 // a limit that a person named is to be refused by [Limits.CheckHost] instead.
 func (l Limits) Fit(host Info) Limits {

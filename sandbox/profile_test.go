@@ -81,3 +81,11 @@ func TestLimitsFor(t *testing.T) {
 		t.Errorf("an unknown role gets %+v", got)
 	}
 }
+
+func TestCPUShares(t *testing.T) {
+	for cpus, want := range map[float64]int64{0.5: 512, 1: 1024, 4: 4096, 0.001: 2, MaxCPUs: 1 << 18} {
+		if got := (Limits{CPUs: cpus}).CPUShares(); got != want {
+			t.Errorf("%v cores: %d shares, want %d", cpus, got, want)
+		}
+	}
+}

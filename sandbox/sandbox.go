@@ -106,8 +106,10 @@ type Info struct {
 	Runtimes []string // every runtime the engine knows
 	Rootless bool     // the engine itself runs without root
 	CgroupV2 bool
-	CPUs     int   // of the engine's host; 0 when unknown
-	Memory   int64 // bytes, of the engine's host; 0 when unknown
+	AppArmor string // the profile that containers get; empty where there is none
+	SELinux  bool   // the engine labels containers
+	CPUs     int    // of the engine's host; 0 when unknown
+	Memory   int64  // bytes, of the engine's host; 0 when unknown
 	// ImageMounts says that Mount.Image works: the engine can mount a sealed
 	// EROFS image by itself, which a daemon without root needs.
 	ImageMounts bool

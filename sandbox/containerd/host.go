@@ -31,6 +31,8 @@ type host struct {
 	seccomp   bool
 	cpus      int
 	memory    int64
+
+	appArmor, appArmorWarning string // see loadAppArmor
 }
 
 func inspectHost() host {
@@ -55,6 +57,7 @@ func inspectHost() host {
 	if unix.Sysinfo(&info) == nil {
 		h.memory = int64(info.Totalram) * int64(info.Unit)
 	}
+	h.appArmor, h.appArmorWarning = loadAppArmor()
 	return h
 }
 
@@ -100,6 +103,24 @@ func countsOOMKill(text string) bool {
 	return false
 }
 
+// warnings are about what this host lacks, with the runtimes that it has.
+func (h *host) warnings(runtimes []string) []string {
+	var all []string
+	weak := func(present bool, sentence string) {
+		if !present {
+			all = append(all, sentence)
+		}
+	}
+	for _, name := range h.missing {
+		weak(false, "the host has no control group for "+name+": containers will be refused")
+	}
+	weak(h.seccomp, "the kernel has no seccomp: containers will be refused")
+	weak(h.swapLimit, "the kernel does not account swap: a container may use swap beyond its memory limit")
+	weak(slices.Contains(runtimes, defaultRuntime), "there is no "+defaultRuntime+" on the path: containers of the default runtime will be refused")
+	weak(h.appArmorWarning == "", h.appArmorWarning)
+	return all
+}
+
 // Info describes the engine.
 func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
 	version, err := e.connect(ctx)
@@ -113,21 +134,12 @@ func (e *Engine) Info(ctx context.Context) (sandbox.Info, error) {
 		Runtimes:   e.knownRuntimes(ctx),
 		Rootless:   e.isRootless(),
 		CgroupV2:   e.host.cgroupV2,
+		AppArmor:   e.host.appArmor,
 		CPUs:       e.host.cpus,
 		Memory:     e.host.memory,
 		MountFlags: true,
 	}
-	weak := func(present bool, sentence string) {
-		if !present {
-			info.Warnings = append(info.Warnings, sentence)
-		}
-	}
-	for _, name := range e.host.missing {
-		weak(false, "the host has no control group for "+name+": containers will be refused")
-	}
-	weak(e.host.seccomp, "the kernel has no seccomp: containers will be refused")
-	weak(e.host.swapLimit, "the kernel does not account swap: a container may use swap beyond its memory limit")
-	weak(slices.Contains(info.Runtimes, defaultRuntime), "there is no "+defaultRuntime+" on the path: containers of the default runtime will be refused")
+	info.Warnings = e.host.warnings(info.Runtimes)
 	info.ImageMounts, err = e.canMountImages()
 	if err != nil {
 		info.Warnings = append(info.Warnings, fmt.Sprintf("it could not be found out whether the kernel mounts EROFS image files: %v", err))

@@ -388,6 +388,11 @@ func TestRecordedSpec(t *testing.T) {
 	if got.Hooks != nil || len(got.Annotations) != 0 || len(got.Linux.Devices) != 0 || got.Process.Terminal {
 		t.Errorf("hooks %v, annotations %v, devices %v", got.Hooks, got.Annotations, got.Linux.Devices)
 	}
+	for label := range c.Labels {
+		if strings.HasPrefix(label, "containerd.io/restart") {
+			t.Errorf("label %s would have the engine restart it", label)
+		}
+	}
 	kinds := map[specs.LinuxNamespaceType]bool{}
 	for _, ns := range got.Linux.Namespaces {
 		if kinds[ns.Type] = true; ns.Path != "" {

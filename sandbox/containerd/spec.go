@@ -33,7 +33,7 @@ func ociSpec(spec *sandbox.Spec, h *host) (*specs.Spec, error) {
 	}
 	return &specs.Spec{
 		Version:  specVersion,
-		Process:  ociProcess(spec, &profile),
+		Process:  ociProcess(spec, &profile, h.appArmor),
 		Root:     &specs.Root{Path: "rootfs", Readonly: profile.ReadOnlyRoot},
 		Hostname: spec.Hostname(),
 		Mounts:   mounts,
@@ -54,7 +54,7 @@ func ociSpec(spec *sandbox.Spec, h *host) (*specs.Spec, error) {
 	}, nil
 }
 
-func ociProcess(spec *sandbox.Spec, profile *sandbox.Profile) *specs.Process {
+func ociProcess(spec *sandbox.Spec, profile *sandbox.Profile, appArmor string) *specs.Process {
 	same := func(kind string, n int64) specs.POSIXRlimit {
 		return specs.POSIXRlimit{Type: kind, Soft: uint64(n), Hard: uint64(n)}
 	}
@@ -73,20 +73,21 @@ func ociProcess(spec *sandbox.Spec, profile *sandbox.Profile) *specs.Process {
 			same("RLIMIT_MSGQUEUE", profile.QueueSize),
 		},
 		NoNewPrivileges: profile.NoNewPrivileges,
+		ApparmorProfile: appArmor,
 		OOMScoreAdj:     &profile.OOMScoreAdj,
 	}
 }
 
 func ociResources(spec *sandbox.Spec, h *host) *specs.LinuxResources {
 	limits := spec.Limits
-	quota, period := int64(limits.CPUs*cpuPeriod), uint64(cpuPeriod)
+	quota, period, shares := int64(limits.CPUs*cpuPeriod), uint64(cpuPeriod), uint64(limits.CPUShares())
 	memory := &specs.LinuxMemory{Limit: &limits.Memory} // of this copy of the limits
 	if h.swapLimit {
 		memory.Swap = &limits.Memory // of both together: no swap
 	}
 	return &specs.LinuxResources{
 		Memory: memory,
-		CPU:    &specs.LinuxCPU{Quota: &quota, Period: &period},
+		CPU:    &specs.LinuxCPU{Quota: &quota, Period: &period, Shares: &shares},
 		Pids:   &specs.LinuxPids{Limit: &limits.PIDs},
 		// The runtime allows null, zero, full, random, urandom, tty and
 		// pseudo terminals by itself.

@@ -36,7 +36,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	if err := spec.Limits.CheckHost(host); err != nil {
 		return err
 	}
-	if isGVisor(cmp.Or(spec.Runtime, host.Runtime)) {
+	if sandbox.IsGVisor(cmp.Or(spec.Runtime, host.Runtime)) {
 		spec.Limits.PIDs = sandbox.GVisorPIDs(spec.Limits.PIDs)
 	}
 	img, err := e.inspectImage(ctx, spec.Image)
@@ -52,10 +52,6 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 	}
 	return nil
 }
-
-// isGVisor goes by the name that gVisor's own installer gives its runtime, and
-// those made from it.
-func isGVisor(runtime string) bool { return strings.Contains(runtime, "runsc") }
 
 // create sends the request, and takes back a container whose limits the engine
 // says it ignored.
@@ -172,6 +168,7 @@ func hostConfig(spec *sandbox.Spec, mounts []mount.Mount) *container.HostConfig 
 			Memory:     limits.Memory,
 			MemorySwap: limits.Memory, // of both together: no swap
 			NanoCPUs:   int64(limits.CPUs * 1e9),
+			CPUShares:  limits.CPUShares(),
 			PidsLimit:  &limits.PIDs,
 			Ulimits: []*container.Ulimit{
 				{Name: "nofile", Soft: limits.OpenFiles, Hard: limits.OpenFiles},

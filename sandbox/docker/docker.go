@@ -199,7 +199,10 @@ func describe(host system.Info) sandbox.Info {
 		name, _, _ := strings.Cut(option, ",")
 		options[strings.TrimPrefix(name, "name=")] = true
 	}
-	info.Rootless = options["rootless"]
+	info.Rootless, info.SELinux = options["rootless"], options["selinux"]
+	if options["apparmor"] {
+		info.AppArmor = "docker-default" // which it gives to whoever names none
+	}
 	weak := func(present bool, sentence string) {
 		if !present {
 			info.Warnings = append(info.Warnings, sentence)

@@ -48,6 +48,7 @@ var (
 	memoryFiles = []string{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max"}
 	swapFiles   = []string{"/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", "/sys/fs/cgroup/memory.swap.max"}
 	quotaFiles  = []string{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu.max"}
+	shareFiles  = []string{"/sys/fs/cgroup/cpu/cpu.shares", "/sys/fs/cgroup/cpu,cpuacct/cpu.shares", "/sys/fs/cgroup/cpu.weight"}
 	pidsFiles   = []string{"/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/pids.max"}
 	maskedFiles = []string{"/proc/cmdline", "/proc/version", "/proc/kallsyms", "/proc/modules", "/proc/interrupts", "/proc/keys"}
 	ownFiles    = []string{"/proc/self/cgroup", "/proc/self/oom_score_adj", "/proc/sys/net/ipv4/ip_unprivileged_port_start"}
@@ -107,7 +108,7 @@ var hardeningRows = []row{
 }
 
 func seenFromInside(t *testing.T, s *suite) {
-	spec := s.spec(slices.Concat([]string{"sandbox"}, memoryFiles, swapFiles, quotaFiles, pidsFiles, maskedFiles, ownFiles)...)
+	spec := s.spec(slices.Concat([]string{"sandbox"}, memoryFiles, swapFiles, quotaFiles, shareFiles, pidsFiles, maskedFiles, ownFiles)...)
 	var got report.Kernel
 	s.ask(t, spec, &got)
 	checkStatus(t, s, got)
@@ -139,6 +140,9 @@ func seenFromInside(t *testing.T, s *suite) {
 	}
 	if swap := first(swapFiles); swap != memory && swap != "0" {
 		t.Errorf("swap: %q, want none", swap)
+	}
+	if shares := first(shareFiles); shares != "512" && (shares == "" || shares == "1024" || shares == "100") {
+		t.Errorf("cpu shares: %q, want those of half a core", shares) // runtimes translate them to a weight differently
 	}
 	wantMount(t, got, "/proc/sys", "proc", "ro")
 	for _, line := range strings.Split(got.Files["/proc/self/cgroup"], "\n") {

@@ -47,16 +47,22 @@ type row struct {
 	test   func(t *testing.T, s *suite)
 }
 
+type rowGroup struct {
+	name string
+	rows []row
+}
+
+func groups() []rowGroup {
+	return []rowGroup{
+		{"image", imageRows}, {"life", lifeRows}, {"list", listRows}, {"logs", logRows},
+		{"process", processRows}, {"hardening", hardeningRows}, {"limits", limitRows}, {"mounts", mountRows},
+	}
+}
+
 // Run tests the engine that newHarness returns, which is called for every row;
 // the rows run in parallel.
 func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
-	for _, group := range []struct {
-		name string
-		rows []row
-	}{
-		{"image", imageRows}, {"life", lifeRows}, {"list", listRows}, {"logs", logRows},
-		{"process", processRows}, {"hardening", hardeningRows}, {"limits", limitRows}, {"mounts", mountRows},
-	} {
+	for _, group := range groups() {
 		t.Run(group.name, func(t *testing.T) {
 			for _, row := range group.rows {
 				t.Run(row.name, func(t *testing.T) {
