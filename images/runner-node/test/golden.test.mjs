@@ -108,6 +108,14 @@ test("the golden messages of hooks, services and host calls", async (t) => {
   await host.until(() => host.stderr.includes("host.emit: not_granted: host.emit is not granted\n"));
 });
 
+test("the golden wish", async (t) => {
+  const host = await Host.start({ ...golden("load-learn"), root: join(fixtures, "golden"), entries: ["./index.mjs"], plugin: "weather", stateDir: "/state" });
+  t.after(() => host.close());
+  await host.ask("service", golden("service.call"));
+  await host.until(() => host.hostCalls.length === 2);
+  assert.deepEqual(host.hostCalls, [golden("host.call"), golden("host.call-wish")]);
+});
+
 test("the golden results of the document's hooks", async (t) => {
   const host = await Host.start(loadMessage("hooks", ["./index.mjs"]));
   t.after(() => host.close());
