@@ -7,5 +7,6 @@ import "slices"
 func groups() []group {
 	return slices.Concat(
 		[]group{filesGroup()},
+		[]group{busGroup(), floodsGroup(), messagesGroup(), runnerGroup(), hooksGroup(), outputGroup(), tenantsGroup()},
 	)
 }

@@ -48,6 +48,9 @@ type attack struct {
 	// w.vars[NAME]; {dir} is a directory of the host for this attack alone.
 	install []string
 	grants  [][]string
+	// refused is a regular expression for what the install says that is refused;
+	// there is nothing to call then.
+	refused string
 	// The tool that attacks, "attack" if empty, and its parameters. It answers
 	// with an object: what became of each attempt, a code of an error or a text
 	// that begins with "ok" if it succeeded within the sandbox.
@@ -180,6 +183,10 @@ func (a *attack) run(t *testing.T, r *rig) {
 	if a.prepare != nil {
 		a.prepare(t, w)
 	}
+	if a.refused != "" {
+		a.refusal(t, w)
+		return
+	}
 	w.run(t, append([]string{"plugins", "install", r.pack(t, a.name, w.dir, a.raw)}, w.fill(a.install)...)...)
 	t.Cleanup(func() { w.daemon.Run(t.Context(), "plugins", "uninstall", w.id) }) // if it fails on the way
 	for _, g := range a.grants {
@@ -187,6 +194,9 @@ func (a *attack) run(t *testing.T, r *rig) {
 	}
 	w.call(t, cmp.Or(a.tool, "attack"), w.fill([]string{cmp.Or(a.params, "{}")})[0])
 	a.judge(t, w.answer)
+	if strings.Contains(string(w.result), w.secret) {
+		t.Errorf("it learned the host's secret: %s", w.result)
+	}
 	a.checkRecords(t, w)
 	if a.check != nil {
 		a.check(t, w)
@@ -199,6 +209,20 @@ func (a *attack) run(t *testing.T, r *rig) {
 	if a.gone != nil {
 		a.gone(t, w)
 	}
+}
+
+// refusal is an attack that gets no further than the install.
+func (a *attack) refusal(t *testing.T, w *world) {
+	t.Helper()
+	res := w.daemon.Run(t.Context(), append([]string{"plugins", "install", w.pack(t, a.name, w.dir, a.raw)}, w.fill(a.install)...)...)
+	if text := string(res.Stderr); res.Code == 0 || !regexp.MustCompile(a.refused).MatchString(text) {
+		t.Errorf("exit code %d, want a refusal that says %s:\n%s%s", res.Code, a.refused, res.Stdout, text)
+		w.daemon.Run(t.Context(), "plugins", "uninstall", w.id)
+	}
+	if a.check != nil {
+		a.check(t, w)
+	}
+	w.victim.check(t, w.rig)
 }
 
 // judge compares what became of the attempts with what is wanted.

@@ -85,8 +85,8 @@ func TestRows(t *testing.T) {
 					t.Error("the name is taken")
 				}
 				seen[a.name] = true
-				if a.name == "" || a.aims == "" || a.layer == "" || len(a.want) == 0 {
-					t.Error("name, aims, layer and want must be said")
+				if a.name == "" || a.aims == "" || a.layer == "" || (len(a.want) == 0) == (a.refused == "") {
+					t.Error("name, aims, layer, and either want or refused must be said")
 				}
 				if (a.only == "") != (a.why == "") {
 					t.Error("only and why go together")

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,18 +59,20 @@ type rig struct {
 	daemon *harness.Daemon
 	client *client.Client // with the operator's rights
 	victim *victim
-	files  int // that the daemon held open before the attacks
+	secret string // in the daemon's environment and in every decoy: no attacker learns it
+	files  int    // that the daemon held open before the attacks
 }
 
 func newRig(t *testing.T, g *group, p *programs) *rig {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	d, err := harness.Start(ctx, newHome(t), g.serve...)
+	secret := "the-host's-secret-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	d, err := harness.StartWith(ctx, harness.Options{Home: newHome(t), Args: g.serve, Env: []string{"HOSTILE_SECRET=" + secret}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{programs: p, daemon: d, client: client.New(filepath.Join(d.Home, "ocmt", "run", "admin.sock"))}
+	r := &rig{programs: p, daemon: d, secret: secret, client: client.New(filepath.Join(d.Home, "ocmt", "run", "admin.sock"))}
 	t.Cleanup(func() { r.end(t, g) })
 	r.victim = newVictim(t, r)
 	r.files = openFiles(t, d.PID())
@@ -289,6 +292,20 @@ func within(limit time.Duration, ok func() bool) bool {
 		}
 	}
 	return true
+}
+
+// ownerOf returns the user that a file belongs to.
+func ownerOf(t *testing.T, path string) int {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		t.Fatalf("%s has no owner", path)
+	}
+	return int(st.Uid)
 }
 
 func openFiles(t *testing.T, pid int) int {

@@ -1,0 +1,2 @@
+// Its version is no version.
+export const tools = [];

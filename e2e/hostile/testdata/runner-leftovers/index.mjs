@@ -1,0 +1,15 @@
+// Leaves timers, servers, threads and detached children that ignore signals.
+import { spawn } from "node:child_process";
+import { createServer } from "node:net";
+import { Worker } from "node:worker_threads";
+
+export const tools = [{
+  name: "attack", description: "attack", parameters: { type: "object" },
+  execute: async () => {
+    for (let i = 0; i < 100; i++) setInterval(() => {}, 1);
+    createServer().listen("/tmp/left.sock");
+    for (let i = 0; i < 2; i++) new Worker("for (;;);", { eval: true });
+    for (let i = 0; i < 3; i++) spawn("sh", ["-c", "trap '' TERM HUP INT; while :; do sleep 1; done"], { detached: true, stdio: "ignore" }).unref();
+    return { left: "everything" };
+  },
+}];
