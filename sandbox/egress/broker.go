@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -21,16 +22,18 @@ type Broker struct {
 	opts    Options
 	guard   guard
 	rate    *rate.Limiter
+	bytes   *rate.Limiter
 	slots   chan struct{} // holds one element per open connection
 	lastID  atomic.Uint64
 	stats   counters
 	turned  *tally // connections beyond the limits
 	reports *tally // names that the inside did not know
+	refused *tally // inspected requests that no rule allows
 
 	mu      sync.Mutex
 	policy  Policy
-	changed chan struct{}     // closed at the next change of policy
-	active  map[*session]Rule // connections and the rule they run under
+	changed chan struct{}       // closed at the next change of policy
+	active  map[*session]*terms // connections and what they run under
 }
 
 // NewBroker makes a broker that grants nothing yet.
@@ -43,12 +46,14 @@ func NewBroker(opts Options) (*Broker, error) {
 		opts:    opts,
 		guard:   guard{own: opts.OwnAddresses},
 		rate:    rate.NewLimiter(rate.Limit(opts.Limits.PerSecond), opts.Limits.Burst),
+		bytes:   rate.NewLimiter(rate.Limit(opts.Limits.Throughput), int(min(opts.Limits.Throughput, math.MaxInt32))),
 		slots:   make(chan struct{}, opts.Limits.Connections),
 		changed: make(chan struct{}),
-		active:  map[*session]Rule{},
+		active:  map[*session]*terms{},
 	}
-	b.turned = newTally(link.Limit, b.record)
-	b.reports = newTally(link.NotGranted, b.record)
+	b.turned = newTally(PhaseDenied, link.Limit, b.record)
+	b.reports = newTally(PhaseDenied, link.NotGranted, b.record)
+	b.refused = newTally(PhaseRequest, link.RequestRefused, b.record)
 	return b, nil
 }
 
@@ -60,8 +65,8 @@ func (b *Broker) SetPolicy(p Policy) {
 	b.policy = p
 	close(b.changed)
 	b.changed = make(chan struct{})
-	for s, rule := range b.active {
-		if now, ok := p.rule(s.target); !ok || !now.sameTerms(rule) {
+	for s, t := range b.active {
+		if now, ok := p.find(s.target); !ok || !now.sameTerms(t.Rule) {
 			s.cancel(denial{link.NotGranted, "the grant was revoked or changed"})
 		}
 	}
@@ -75,14 +80,14 @@ func (b *Broker) snapshot() (Policy, <-chan struct{}) {
 }
 
 // admit finds the rule for the session's target and ties the session to it.
-func (b *Broker) admit(s *session) (Rule, bool) {
+func (b *Broker) admit(s *session) (*terms, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rule, ok := b.policy.rule(s.target)
+	t, ok := b.policy.find(s.target)
 	if ok {
-		b.active[s] = rule
+		b.active[s] = t
 	}
-	return rule, ok
+	return t, ok
 }
 
 func (b *Broker) forget(s *session) {
@@ -117,6 +122,7 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 		ln.Close()
 		b.turned.flush()
 		b.reports.flush()
+		b.refused.flush()
 	}()
 	for {
 		conn, err := ln.Accept()
@@ -230,6 +236,7 @@ var messages = map[Code]string{
 	link.Limit:          "too many connections",
 	link.BadRequest:     "the request cannot be read",
 	link.Audit:          "the connection cannot be recorded",
+	link.Certificate:    "the host's certificate is not good, or the host cannot be inspected",
 }
 
 // deny answers a request that was refused. The client may be gone.

@@ -29,13 +29,19 @@ type denial struct {
 // Error says code and detail.
 func (d denial) Error() string { return string(d.code) + ": " + d.detail }
 
+// streamConn is a connection that can be half-closed.
+type streamConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
 func refused(format string, args ...any) error {
 	return denial{link.AddressRefused, fmt.Sprintf(format, args...)}
 }
 
 // open resolves the rule's host, drops the addresses that may not be reached
 // and connects to one of the others. Every error is a denial.
-func (b *Broker) open(ctx context.Context, rule Rule) (link.Stream, netip.AddrPort, error) {
+func (b *Broker) open(ctx context.Context, rule Rule) (streamConn, netip.AddrPort, error) {
 	addrs, err := b.resolve(ctx, rule)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
@@ -56,7 +62,7 @@ func (b *Broker) open(ctx context.Context, rule Rule) (link.Stream, netip.AddrPo
 		}
 		return nil, netip.AddrPort{}, denial{link.DialFailed, err.Error()}
 	}
-	stream, ok := conn.(link.Stream)
+	stream, ok := conn.(streamConn)
 	if !ok {
 		conn.Close()
 		return nil, netip.AddrPort{}, denial{link.DialFailed, "the connection cannot be half-closed"}

@@ -12,20 +12,32 @@
 //     when the socket is about to connect;
 //   - unless the rule allows plaintext, the first bytes are a TLS ClientHello
 //     for the host that was asked for, with a visible server name;
+//   - what a rule inspects is HTTP, for the rule's host and for nothing else
+//     behind the same address, and a request is sent only when a
+//     [RequestRule] of the rule allows it;
+//   - the value of a [Secret] is put in on the way to the rule's host alone,
+//     in the one header or parameter that it is for, after the host's
+//     certificate was verified;
 //   - one container cannot use more than its [Limits];
 //   - every connection is recorded by [Options.Record]: an allowed one before
-//     its first byte passes and when it ends, a denied one once. What cannot
-//     be recorded is not allowed.
+//     its first byte passes and when it ends, a denied one once. So is every
+//     inspected request, before it is sent. What cannot be recorded is not
+//     allowed.
 //
 // A broker without a rule is cheap, so that every container can have one and a
 // grant takes effect at once.
 //
-// What it cannot see is inside TLS: a front that serves many names behind the
-// granted one can be asked for another by the Host header.
+// What it cannot see is inside TLS that it does not inspect: there, a front
+// that serves many names behind the granted one can be asked for another by
+// the Host header. What it does not defend where it inspects: a value that the
+// host sends back in an encoding (compressed, base64, escaped), in parts (a
+// range, or whatever the host's own interface cuts out of it), or over an
+// upgraded connection.
 package egress
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -44,24 +56,36 @@ type Code = link.Code
 type Phase string
 
 // The phases. A connection has one record of PhaseOpen and later one of
-// PhaseClose, or a single one of PhaseDenied.
+// PhaseClose, or a single one of PhaseDenied. An inspected one has a
+// PhaseRequest for each request in between, and a further PhaseOpen each time
+// the host had hung up and is dialled again.
 const (
-	PhaseOpen   Phase = "open"   // it is allowed, and nothing has passed yet
-	PhaseClose  Phase = "close"  // it has ended
-	PhaseDenied Phase = "denied" // it never came to be
+	PhaseOpen    Phase = "open"    // it is allowed, and nothing has passed yet
+	PhaseRequest Phase = "request" // one inspected request: about to be sent, or refused
+	PhaseClose   Phase = "close"   // it has ended
+	PhaseDenied  Phase = "denied"  // it never came to be
 )
 
 // Connection is what is recorded of a connection.
 type Connection struct {
-	ID      uint64         // counts the connections of one broker; the same in both records of one; 0 of names and counts
+	ID      uint64         // counts the connections of one broker; the same in all records of one; 0 of names and counts
 	Phase   Phase          // which record this is
 	Time    time.Time      // when it was asked for
 	Host    string         // as asked for; empty when the request was not understood
 	Port    uint16         // as asked for; 0 when it was not understood, or only the name was looked up
 	Address netip.AddrPort // that was dialled; the zero value when none was
 	SNI     string         // the TLS server name that was sent, not checked further when refused
-	// Allowed is true at PhaseOpen, and at PhaseClose when bytes were let
-	// through: a wrong server name is seen only after PhaseOpen.
+	Rule    string         // the rule that applied, as "host:port" or "*.host:port"; empty when none did
+	// Method and Path are those of a PhaseRequest: printable, cut to 32 and 512
+	// bytes, the path as it was sent and without the query.
+	Method, Path string
+	// Secrets names those whose values are put into this request.
+	Secrets []string
+	// Status is what a refused request was answered; 0 of one that is sent.
+	Status int
+	// Allowed is true at PhaseOpen, at PhaseRequest when it is sent, and at
+	// PhaseClose when bytes were let through: a wrong server name is seen only
+	// after PhaseOpen.
 	Allowed   bool
 	Code      Code   // why it was denied or cut off; empty when it is open or just ended
 	Detail    string // the same for a person; never shown inside the container
@@ -79,6 +103,8 @@ type Stats struct {
 	Allowed   int64 // connections that were allowed
 	Denied    int64 // connections that were denied, by whatever code
 	Reported  int64 // names that the inside said it was asked for and did not know
+	Requests  int64 // inspected requests that were sent
+	Refused   int64 // inspected requests that were refused
 	BytesUp   int64 // from the container, of connections that are open too
 	BytesDown int64 // to the container, likewise
 }
@@ -91,10 +117,12 @@ type Limits struct {
 	Burst       int           // new connections at once
 	BytesUp     int64         // of one connection, from the container
 	BytesDown   int64         // of one connection, to the container
+	Throughput  int64         // bytes per second of the container, both directions together
+	Duration    time.Duration // of one connection
 	Idle        time.Duration // without a byte in either direction
 	Resolve     time.Duration // for resolving a name
 	Dial        time.Duration // for connecting
-	Hello       time.Duration // for the request line, and again for the ClientHello
+	Hello       time.Duration // for the request line, again for the ClientHello, and for the head of an inspected request
 }
 
 // DefaultLimits lets an npm install of a large tree pass and stops a flood.
@@ -105,6 +133,8 @@ func DefaultLimits() Limits {
 		Burst:       256,
 		BytesUp:     1 << 30,
 		BytesDown:   4 << 30,
+		Throughput:  256 << 20,
+		Duration:    24 * time.Hour,
 		Idle:        5 * time.Minute,
 		Resolve:     10 * time.Second,
 		Dial:        10 * time.Second,
@@ -120,6 +150,8 @@ func (l Limits) withDefaults() Limits {
 		Burst:       positive(l.Burst, d.Burst),
 		BytesUp:     positive(l.BytesUp, d.BytesUp),
 		BytesDown:   positive(l.BytesDown, d.BytesDown),
+		Throughput:  positive(l.Throughput, d.Throughput),
+		Duration:    positive(l.Duration, d.Duration),
 		Idle:        positive(l.Idle, d.Idle),
 		Resolve:     positive(l.Resolve, d.Resolve),
 		Dial:        positive(l.Dial, d.Dial),
@@ -144,8 +176,8 @@ type Resolver interface {
 type Options struct {
 	// Record is told of every connection, from several goroutines at once. It
 	// must not be nil. An error at PhaseOpen denies the connection with the
-	// code link.Audit; at the other phases there is nothing left to deny, and
-	// it is logged.
+	// code link.Audit, and one at PhaseRequest the request; at the other phases
+	// there is nothing left to deny, and it is logged.
 	Record func(Connection) error
 	// Resolver is the host's own when it is nil.
 	Resolver Resolver
@@ -156,8 +188,14 @@ type Options struct {
 	// OwnAddresses lists the host's addresses, which may not be reached; nil
 	// asks the host's interfaces.
 	OwnAddresses func() ([]netip.Addr, error)
-	Logger       *slog.Logger // nil discards
-	Limits       Limits
+	// Authority signs the certificates of hosts that are inspected. Without it
+	// a rule that inspects is denied.
+	Authority *Authority
+	// Roots verify the certificates of hosts that are inspected; nil are the
+	// system's.
+	Roots  *x509.CertPool
+	Logger *slog.Logger // nil discards
+	Limits Limits
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -26,7 +27,8 @@ const (
 type clientHello struct {
 	raw []byte // all that was read, to be passed on as it is
 	sni string
-	ech bool // the real server name may be hidden
+	ech bool     // the real server name may be hidden
+	alp []string // application protocols, as the client prefers them
 }
 
 var errHelloRead = errors.New("the hello was read")
@@ -38,6 +40,7 @@ func readHello(r io.Reader) (clientHello, error) {
 	err := tls.Server(rec, &tls.Config{
 		GetConfigForClient: func(info *tls.ClientHelloInfo) (*tls.Config, error) {
 			hello.sni = info.ServerName
+			hello.alp = info.SupportedProtos
 			hello.ech = slices.Contains(info.Extensions, extensionECH)
 			return nil, errHelloRead
 		},
@@ -63,6 +66,11 @@ func (h clientHello) check(rule Rule) error {
 		return denial{link.SNIMismatch, fmt.Sprintf("the TLS server name is %q", h.sni)}
 	}
 	return nil
+}
+
+// replay returns a reader of what was read for the hello, and then of rest.
+func (h clientHello) replay(rest io.Reader) io.Reader {
+	return io.MultiReader(bytes.NewReader(h.raw), rest)
 }
 
 // recorder is the connection that crypto/tls reads the hello from. It keeps

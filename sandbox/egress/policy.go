@@ -9,7 +9,14 @@ import (
 
 // Policy is a set of rules. The zero value grants nothing.
 type Policy struct {
-	rules map[link.Grant]Rule
+	rules map[link.Grant]*terms
+}
+
+// terms are a rule as it applies to one host. They are held by reference,
+// since formatting whatever holds a policy must not print the values in it.
+type terms struct {
+	Rule
+	name string // of the rule as it was granted
 }
 
 // NewPolicy checks the rules and makes a policy of them. Two rules for one
@@ -18,7 +25,7 @@ func NewPolicy(rules ...Rule) (Policy, error) {
 	if len(rules) > link.MaxGrants {
 		return Policy{}, invalid("cannot grant %d destinations: at most %d are possible", len(rules), link.MaxGrants)
 	}
-	p := Policy{rules: make(map[link.Grant]Rule, len(rules))}
+	p := Policy{rules: make(map[link.Grant]*terms, len(rules))}
 	for _, r := range rules {
 		if err := r.Validate(); err != nil {
 			return Policy{}, err
@@ -26,8 +33,8 @@ func NewPolicy(rules ...Rule) (Policy, error) {
 		if _, twice := p.rules[r.Grant()]; twice {
 			return Policy{}, invalid("cannot grant %s twice", r.Grant())
 		}
-		r.Allow = slices.Clone(r.Allow)
-		p.rules[r.Grant()] = r
+		r.Allow, r.Requests, r.Secrets = slices.Clone(r.Allow), slices.Clone(r.Requests), slices.Clone(r.Secrets)
+		p.rules[r.Grant()] = &terms{Rule: r, name: r.Grant().String()}
 	}
 	return p, nil
 }
@@ -44,26 +51,27 @@ func (p Policy) Grants() []link.Grant {
 	return grants
 }
 
-// rule returns the rule for a destination, as a rule for exactly that host. A
+// find returns the terms for a destination, of a rule for exactly that host. A
 // rule that names the host wins over a wildcard.
-func (p Policy) rule(target link.Grant) (Rule, bool) {
-	if r, ok := p.rules[target]; ok {
-		return r, true
+func (p Policy) find(target link.Grant) (*terms, bool) {
+	if t, ok := p.rules[target]; ok {
+		return t, true
 	}
 	wildcard, ok := link.Wildcard(target.Host)
 	if !ok {
-		return Rule{}, false
+		return nil, false
 	}
-	r, ok := p.rules[link.Grant{Host: wildcard, Port: target.Port}]
+	t, ok := p.rules[link.Grant{Host: wildcard, Port: target.Port}]
 	if !ok {
-		return Rule{}, false
+		return nil, false
 	}
 	// The container chose the label: it must be a name that could be granted.
 	if host, err := canonicalHost(target.Host); err != nil || host != target.Host {
-		return Rule{}, false
+		return nil, false
 	}
-	r.Host = target.Host
-	return r, true
+	own := *t
+	own.Host = target.Host
+	return &own, true
 }
 
 // knows says that host is granted at some port.

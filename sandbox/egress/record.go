@@ -10,7 +10,7 @@ import (
 
 // counters are the live form of Stats.
 type counters struct {
-	open, allowed, denied, reported, up, down atomic.Int64
+	open, allowed, denied, reported, requests, refused, up, down atomic.Int64
 }
 
 // Stats returns what the broker did so far.
@@ -20,6 +20,8 @@ func (b *Broker) Stats() Stats {
 		Allowed:   b.stats.allowed.Load(),
 		Denied:    b.stats.denied.Load(),
 		Reported:  b.stats.reported.Load(),
+		Requests:  b.stats.requests.Load(),
+		Refused:   b.stats.refused.Load(),
 		BytesUp:   b.stats.up.Load(),
 		BytesDown: b.stats.down.Load(),
 	}
@@ -56,6 +58,7 @@ const (
 // one while they are few, and as a count when they are many.
 type tally struct {
 	record func(Connection)
+	phase  Phase
 	code   Code
 	rate   *rate.Limiter
 
@@ -65,13 +68,13 @@ type tally struct {
 	timer  *time.Timer
 }
 
-func newTally(code Code, record func(Connection)) *tally {
-	return &tally{record: record, code: code, rate: rate.NewLimiter(tallyRate, tallyRate)}
+func newTally(phase Phase, code Code, record func(Connection)) *tally {
+	return &tally{record: record, phase: phase, code: code, rate: rate.NewLimiter(tallyRate, tallyRate)}
 }
 
 // add records c now, or counts it.
 func (t *tally) add(c Connection) {
-	c.Phase, c.Code, c.Count = PhaseDenied, t.code, 1
+	c.Phase, c.Code, c.Count = t.phase, t.code, 1
 	if t.rate.Allow() {
 		t.record(c)
 		return
@@ -93,7 +96,7 @@ func (t *tally) flush() {
 	}
 	t.timer.Stop()
 	t.record(Connection{
-		Phase: PhaseDenied, Time: t.since, Code: t.code, Count: t.missed, Duration: time.Since(t.since),
+		Phase: t.phase, Time: t.since, Code: t.code, Count: t.missed, Duration: time.Since(t.since),
 		Detail: "more of the same than are recorded one by one",
 	})
 	t.missed = 0

@@ -53,7 +53,8 @@ func TestRecordPhases(t *testing.T) {
 	conn.SetReadDeadline(time.Time{})
 	close(hold)
 	want := Connection{
-		ID: 1, Phase: PhaseOpen, Host: apiHost, Port: 80, Address: netip.AddrPortFrom(apiAddr, 80), Allowed: true, Count: 1,
+		ID: 1, Phase: PhaseOpen, Host: apiHost, Port: 80, Address: netip.AddrPortFrom(apiAddr, 80),
+		Rule: apiHost + ":80", Allowed: true, Count: 1,
 	}
 	check := func(got Connection) {
 		t.Helper()
@@ -225,7 +226,7 @@ func TestTally(t *testing.T) {
 		var mu sync.Mutex
 		var got []string
 		began := time.Now()
-		tally := newTally(link.Limit, func(c Connection) {
+		tally := newTally(PhaseDenied, link.Limit, func(c Connection) {
 			mu.Lock()
 			defer mu.Unlock()
 			got = append(got, fmt.Sprintf("%v %s %s %s x%d", time.Since(began), c.Phase, c.Code, c.Host, c.Count))

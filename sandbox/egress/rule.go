@@ -24,8 +24,17 @@ type Rule struct {
 	// a range of Allow in it, or AllowNonPublic.
 	Host string
 	Port uint16
-	// Plaintext lets other bytes than TLS for Host pass.
+	// Plaintext lets other bytes than TLS for Host pass; where the rule
+	// inspects, HTTP without TLS.
 	Plaintext bool
+	// Inspect ends TLS at the broker, which then sees each request and lets
+	// nothing but HTTP for Host pass. Requests or Secrets imply it.
+	Inspect bool
+	// Requests are those that pass; without any, all do.
+	Requests []RequestRule
+	// Secrets are put in where their placeholders are found. They need TLS: a
+	// rule that allows plaintext has none.
+	Secrets []Secret
 	// Allow names address ranges that the host may resolve to on top of public
 	// addresses: a company's 10.0.0.0/8, or an address of this machine. Ranges
 	// of loopback are for the hosts that mean it, and these take no others.
@@ -117,6 +126,9 @@ func (r Rule) Validate() error {
 			return err
 		}
 	}
+	if err := r.validateInspection(); err != nil {
+		return err
+	}
 	open := r.AllowNonPublic || len(r.Allow) > 0
 	switch {
 	case r.loopback() && !open:
@@ -128,6 +140,25 @@ func (r Rule) Validate() error {
 	}
 	return nil
 }
+
+// validateInspection says what is wrong with what is to be done with requests.
+func (r Rule) validateInspection() error {
+	if len(r.Requests) > maxRequestRules {
+		return invalid("cannot take %d request rules for %q: at most %d are possible", len(r.Requests), r.Host, maxRequestRules)
+	}
+	for _, q := range r.Requests {
+		if err := q.validate(); err != nil {
+			return err
+		}
+	}
+	if len(r.Secrets) > 0 && r.Plaintext {
+		return invalid("cannot send secrets to %q where plaintext is allowed: they need TLS", r.Host)
+	}
+	return validateSecrets(r.Secrets)
+}
+
+// inspects says that the broker looks into the rule's connections.
+func (r Rule) inspects() bool { return r.Inspect || len(r.Requests) > 0 || len(r.Secrets) > 0 }
 
 // validateRange says whether p may be allowed for the rule's host.
 func (r Rule) validateRange(p netip.Prefix) error {
@@ -190,9 +221,11 @@ func (r Rule) literal() netip.Addr {
 }
 
 // sameTerms says that two rules let the same bytes go to the same addresses,
-// given the same host and port.
+// given the same host and port, and make the same of them.
 func (r Rule) sameTerms(other Rule) bool {
-	return r.Plaintext == other.Plaintext && r.AllowNonPublic == other.AllowNonPublic && slices.Equal(r.Allow, other.Allow)
+	return r.Plaintext == other.Plaintext && r.inspects() == other.inspects() &&
+		r.AllowNonPublic == other.AllowNonPublic && slices.Equal(r.Allow, other.Allow) &&
+		slices.Equal(r.Requests, other.Requests) && slices.Equal(r.Secrets, other.Secrets)
 }
 
 const localhost = "localhost"

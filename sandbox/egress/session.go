@@ -2,10 +2,8 @@ package egress
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"time"
 
@@ -28,6 +26,10 @@ func (s *session) run(ctx context.Context) {
 		ID: s.broker.lastID.Add(1), Phase: PhaseDenied, Time: s.began,
 		Host: s.target.Host, Port: s.target.Port, Count: 1,
 	}
+	limit := denial{link.Limit, "the connection has lasted too long"}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.broker.opts.Limits.Duration, limit)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { s.conn.Close() })()
 	err := s.connect(ctx, &record)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // what follows a cut is only its echo
@@ -49,15 +51,19 @@ func (s *session) run(ctx context.Context) {
 }
 
 // connect is the way of a connection: the rule, the address, the dial, the
-// record, the TLS server name, the bytes.
+// record, the TLS server name, the bytes or the requests.
 func (s *session) connect(ctx context.Context, record *Connection) error {
-	rule, ok := s.broker.admit(s)
+	terms, ok := s.broker.admit(s)
 	if !ok {
 		return s.deny(denial{link.NotGranted, "no rule for " + s.target.String()})
 	}
 	defer s.broker.forget(s)
+	record.Rule = terms.name
+	if terms.inspects() && s.broker.opts.Authority == nil {
+		return s.deny(denial{link.Certificate, "there is no authority to inspect with"})
+	}
 
-	upstream, address, err := s.broker.open(ctx, rule)
+	upstream, address, err := s.broker.open(ctx, terms.Rule)
 	if err != nil {
 		return s.deny(err)
 	}
@@ -74,12 +80,15 @@ func (s *session) connect(ctx context.Context, record *Connection) error {
 	}
 	_ = s.conn.SetWriteDeadline(time.Time{})
 
-	client, err := s.client(rule, record)
+	if terms.inspects() {
+		return s.inspect(ctx, terms, upstream, record)
+	}
+	client, err := s.client(terms.Rule, record)
 	if err != nil {
 		return err
 	}
 	record.Allowed = true
-	return s.relay(client, upstream, record)
+	return s.relay(ctx, client, upstream, record)
 }
 
 // recordOpen records that the connection is allowed, and denies it otherwise.
@@ -110,27 +119,41 @@ func (s *session) deny(err error) error {
 // client returns the container's side of the relay, after a look at the
 // ClientHello unless the rule allows plaintext. Nothing was sent upstream yet.
 func (s *session) client(rule Rule, record *Connection) (link.Stream, error) {
-	half, ok := s.conn.(link.Stream)
-	if !ok {
-		return nil, denial{link.BadRequest, "the connection cannot be half-closed"}
+	half, err := s.half()
+	if err != nil {
+		return nil, err
 	}
 	if rule.Plaintext {
 		return link.Buffered(half, s.reader), nil
 	}
+	hello, err := s.hello(rule, record)
+	if err != nil {
+		return nil, err
+	}
+	return link.Buffered(half, hello.replay(s.reader)), nil
+}
+
+func (s *session) half() (streamConn, error) {
+	half, ok := s.conn.(streamConn)
+	if !ok {
+		return nil, denial{link.BadRequest, "the connection cannot be half-closed"}
+	}
+	return half, nil
+}
+
+// hello reads a ClientHello and checks it.
+func (s *session) hello(rule Rule, record *Connection) (clientHello, error) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(s.broker.opts.Limits.Hello))
 	hello, err := readHello(s.reader)
 	_ = s.conn.SetReadDeadline(time.Time{})
 	record.SNI = hello.sni
 	if err != nil {
-		return nil, denial{link.TLSRequired, err.Error()}
+		return hello, denial{link.TLSRequired, err.Error()}
 	}
-	if err := hello.check(rule); err != nil {
-		return nil, err
-	}
-	return link.Buffered(half, io.MultiReader(bytes.NewReader(hello.raw), s.reader)), nil
+	return hello, hello.check(rule)
 }
 
-func (s *session) relay(client, upstream link.Stream, record *Connection) error {
+func (s *session) relay(ctx context.Context, client, upstream link.Stream, record *Connection) error {
 	limits := s.broker.opts.Limits
 	totals, err := link.Relay{
 		MaxUp:   limits.BytesUp,
@@ -138,6 +161,7 @@ func (s *session) relay(client, upstream link.Stream, record *Connection) error 
 		Idle:    limits.Idle,
 		Up:      &s.broker.stats.up,
 		Down:    &s.broker.stats.down,
+		Pace:    func(n int) error { return s.broker.pace(ctx, n) },
 	}.Run(client, upstream)
 	record.BytesUp, record.BytesDown = totals.Up, totals.Down
 	if errors.Is(err, link.ErrBytes) || errors.Is(err, link.ErrIdle) {

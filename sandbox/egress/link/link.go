@@ -50,9 +50,11 @@ const (
 	TLSRequired    Code = "tls_required"    // no TLS where the rule asks for it
 	ResolveFailed  Code = "resolve_failed"
 	DialFailed     Code = "dial_failed"
-	Limit          Code = "limit" // a cap on connections, rate, bytes or idle time
+	Limit          Code = "limit" // a cap on connections, rate, bytes or time
 	BadRequest     Code = "bad_request"
-	Audit          Code = "audit" // the connection cannot be recorded
+	Audit          Code = "audit"           // the connection or the request cannot be recorded
+	RequestRefused Code = "request_refused" // an inspected request that no rule allows, or for another host
+	Certificate    Code = "certificate"     // the host's certificate is not good, or it cannot be inspected
 )
 
 // Denied is the broker's refusal.

@@ -33,6 +33,9 @@ type Relay struct {
 	Idle    time.Duration // without a byte in either direction; 0 is no limit
 	// Up and Down, unless nil, are added to as bytes pass.
 	Up, Down *atomic.Int64
+	// Pace, unless nil, is called before n bytes are passed, and lets them go
+	// by returning. Its error ends the relay.
+	Pace func(n int) error
 }
 
 // Totals counts the bytes that were passed on.
@@ -52,7 +55,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // returns what was passed. The end of one direction is handed on by
 // CloseWrite. A failure or a limit in one direction ends both and is returned.
 func (r Relay) Run(client, upstream Stream) (Totals, error) {
-	f := flow{client: client, upstream: upstream}
+	f := flow{client: client, upstream: upstream, pace: r.Pace}
 	if r.Idle > 0 {
 		f.touch()
 		stop := f.watchIdle(r.Idle)
@@ -72,6 +75,7 @@ func (r Relay) Run(client, upstream Stream) (Totals, error) {
 // flow is one running relay.
 type flow struct {
 	client, upstream Stream
+	pace             func(int) error
 	up, down         atomic.Int64
 	last             atomic.Int64 // when a byte was last passed, Unix nanoseconds
 	once             sync.Once
@@ -91,6 +95,11 @@ func (f *flow) copy(dst, src Stream, total, sum *atomic.Int64, limit int64) erro
 				return ErrBytes
 			}
 			f.touch()
+			if f.pace != nil {
+				if err := f.pace(n); err != nil {
+					return err
+				}
+			}
 			if _, err := dst.Write(buf[:n]); err != nil {
 				return err
 			}

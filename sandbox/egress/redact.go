@@ -1,0 +1,204 @@
+package egress
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// pair is a text and what takes its place.
+type pair struct{ old, new string }
+
+// redactor replaces literal occurrences of values by their placeholders. Where
+// two values begin at one place, the longer one counts.
+type redactor struct {
+	pairs   []pair // without empty or equal ones, the longest first
+	longest int    // value, in bytes
+}
+
+func newRedactor(pairs []pair) *redactor {
+	r := &redactor{}
+	for _, p := range pairs {
+		known := slices.ContainsFunc(r.pairs, func(q pair) bool { return q.old == p.old })
+		if p.old != "" && !known {
+			r.pairs = append(r.pairs, p)
+			r.longest = max(r.longest, len(p.old))
+		}
+	}
+	slices.SortStableFunc(r.pairs, func(a, b pair) int { return cmp.Compare(len(b.old), len(a.old)) })
+	return r
+}
+
+// redactorOf replaces the values of secrets, and more.
+func redactorOf(secrets []Secret, more ...pair) *redactor {
+	pairs := more
+	for _, s := range secrets {
+		pairs = append(pairs, pair{s.Value, s.Placeholder})
+	}
+	return newRedactor(pairs)
+}
+
+// text replaces in a whole text.
+func (r *redactor) text(s string) string {
+	out, _ := r.replace(nil, []byte(s), true)
+	return string(out)
+}
+
+// header replaces in the values of headers, in place.
+func (r *redactor) header(h http.Header) {
+	for _, values := range h {
+		for i, value := range values {
+			values[i] = r.text(value)
+		}
+	}
+}
+
+// replace appends data to out with the values replaced, up to where a value
+// may begin of which the rest is still to come, and returns what is left.
+// At the end of the text nothing is to come.
+func (r *redactor) replace(out, data []byte, end bool) (appended, rest []byte) {
+	found := newFinder(r.pairs, data)
+	pos, hold := 0, len(data)
+	if !end {
+		hold = r.partial(data, 0)
+	}
+	for {
+		at, p := found.next(pos)
+		if p == nil || at >= hold {
+			return append(out, data[pos:hold]...), data[hold:]
+		}
+		out = append(out, data[pos:at]...)
+		out = append(out, p.new...)
+		pos = at + len(p.old)
+		if pos > hold { // what was held back was part of this value
+			hold = r.partial(data, pos)
+		}
+	}
+}
+
+// partial returns where the first value begins, at pos or later, that data may
+// end in the middle of, or the end of data.
+func (r *redactor) partial(data []byte, pos int) int {
+	for at := max(pos, len(data)-r.longest+1); at < len(data); at++ {
+		tail := data[at:]
+		for _, p := range r.pairs {
+			if len(tail) < len(p.old) && p.old[:len(tail)] == string(tail) {
+				return at
+			}
+		}
+	}
+	return len(data)
+}
+
+// finder finds values in a text, and looks at no part of it twice for one.
+type finder struct {
+	pairs []pair
+	data  []byte
+	heads []int // where each value is next, or len(data)
+}
+
+func newFinder(pairs []pair, data []byte) *finder {
+	f := &finder{pairs: pairs, data: data, heads: make([]int, len(pairs))}
+	for i := range f.heads {
+		f.heads[i] = -1
+	}
+	return f
+}
+
+// next returns the first value that begins at pos or later, or nil.
+func (f *finder) next(pos int) (at int, found *pair) {
+	at = len(f.data)
+	for i := range f.pairs {
+		if f.heads[i] < pos {
+			f.heads[i] = len(f.data)
+			if n := bytes.Index(f.data[pos:], []byte(f.pairs[i].old)); n >= 0 {
+				f.heads[i] = pos + n
+			}
+		}
+		if f.heads[i] < at {
+			at, found = f.heads[i], &f.pairs[i]
+		}
+	}
+	return at, found
+}
+
+// redactSize is how much of a body is looked at at a time, in bytes.
+const redactSize = 32 << 10
+
+// body is a body whose values are replaced as it is read. It holds back no
+// more than what may be the beginning of a value.
+type body struct {
+	src  io.ReadCloser
+	by   *redactor
+	done func() // at the end of src, unless nil
+
+	in   []byte // what was read and held back
+	out  []byte // what is ready, from next on
+	next int
+	err  error // of src
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for b.next == len(b.out) {
+		if b.err != nil {
+			return 0, b.err
+		}
+		b.fill()
+	}
+	n := copy(p, b.out[b.next:])
+	b.next += n
+	return n, nil
+}
+
+// fill reads once.
+func (b *body) fill() {
+	held := len(b.in)
+	b.in = slices.Grow(b.in, redactSize)
+	n, err := b.src.Read(b.in[held : held+redactSize])
+	b.err = err
+	end := errors.Is(err, io.EOF)
+	if end && b.done != nil {
+		b.done()
+	}
+	var rest []byte
+	b.out, rest = b.by.replace(b.out[:0], b.in[:held+n], end)
+	b.in = append(b.in[:0], rest...)
+	b.next = 0
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error { return b.src.Close() }
+
+// response replaces the values in an answer's headers, its body and its
+// trailers. A body in an encoding passes as it is.
+func (r *redactor) response(res *http.Response) {
+	r.header(res.Header)
+	if res.StatusCode == http.StatusSwitchingProtocols || !hasBody(res) || encoded(res.Header) {
+		return
+	}
+	// What is said of the body may not be true any more.
+	res.ContentLength = -1
+	for _, name := range []string{"Content-Length", "Content-Digest", "Content-Md5", "Digest", "Repr-Digest"} {
+		res.Header.Del(name)
+	}
+	if tag := res.Header.Get("Etag"); strings.HasPrefix(tag, `"`) {
+		res.Header.Set("Etag", "W/"+tag)
+	}
+	res.Body = &body{src: res.Body, by: r, done: func() { r.header(res.Trailer) }}
+}
+
+func hasBody(res *http.Response) bool {
+	return res.Body != nil && res.Body != http.NoBody && res.ContentLength != 0 && (res.Request == nil || res.Request.Method != http.MethodHead)
+}
+
+func encoded(h http.Header) bool {
+	return slices.ContainsFunc(h["Content-Encoding"], func(v string) bool { return v != "" && !strings.EqualFold(v, "identity") })
+}
