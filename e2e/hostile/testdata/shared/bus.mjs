@@ -7,8 +7,11 @@ export { sleep };
 
 const { OCMT_BUS, OCMT_TENANT, OCMT_PLUGIN, OCMT_GENERATION } = process.env;
 
+/** A name as a token of a subject; a load check has another name than its plugin. */
+const token = (name) => name.replaceAll(":", "=3A");
+
 /** The prefix of the subjects of a plugin's generation. */
-export const baseOf = (tenant, plugin, generation) => `ocmt.v1.${tenant}.${plugin}.${generation}`;
+export const baseOf = (tenant, plugin, generation) => `ocmt.v1.${token(tenant)}.${token(plugin)}.${generation}`;
 export const tenant = OCMT_TENANT;
 export const plugin = OCMT_PLUGIN;
 export const generation = Number(OCMT_GENERATION);
@@ -76,7 +79,24 @@ export class Bus {
   end() {
     this.socket.destroy();
   }
+
+  /** Ends when the call that is under way has been answered: the end of a connection ends the calls of its plugin. */
+  endLater() {
+    setTimeout(() => this.end(), 1000);
+  }
 }
 
 /** A tool of the document's form. */
 export const tool = (name, execute, parameters = { type: "object" }) => ({ name, description: name, parameters, execute });
+
+/** The tools of an attack whose connections end meanwhile: one that begins, and one that tells the outcome. */
+export function background(run) {
+  let outcome = null;
+  return [
+    tool("attack", async (params) => {
+      setTimeout(() => run(params).then((value) => (outcome = value), (error) => (outcome = { error: String(error) })), 100);
+      return { begun: "in the background" };
+    }),
+    tool("outcome", async () => outcome),
+  ];
+}

@@ -29,8 +29,6 @@ type outcomes map[string]string
 var sets = map[string]func(args []string) outcomes{
 	"clone":   clones,
 	"foreign": foreign,
-	"int80":   int80,
-	"x32":     x32,
 	"memfd":   memfd,
 	"handles": handles,
 	"netlink": netlink,

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,55 +44,46 @@ func enter(path string) string {
 }
 
 // foreign calls the kernel by its other interfaces, each in a process of its
-// own: what is refused there ends the process.
+// own: what is refused there ends the thread that calls.
 func foreign([]string) outcomes {
-	found := outcomes{}
-	for _, name := range []string{"int80", "x32"} {
-		out, err := exec.Command("/proc/self/exe", name).Output() //nolint:noctx // ends at once
-		var inside outcomes
-		switch exit := (&exec.ExitError{}); {
-		case asExit(err, &exit):
-			found[name] = exit.ProcessState.String()
-			if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-				found[name] = unix.SignalName(status.Signal())
-			}
-		case err != nil:
-			found[name] = err.Error()
-		case json.Unmarshal(out, &inside) == nil:
-			found[name] = inside[name]
+	found := outcomes{"int80": "ENOSYS", "x32": "ENOSYS"}
+	if machineCode != nil {
+		code, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_ANON|unix.MAP_PRIVATE)
+		if err != nil {
+			return outcomes{"int80": became(err)}
 		}
+		copy(code, machineCode)
+		entry := &code[0]
+		function := *(*func())(unsafe.Pointer(&struct{ p *uintptr }{(*uintptr)(unsafe.Pointer(&entry))}))
+		found["int80"] = inChild(func() syscall.Errno {
+			function()
+			return 0
+		})
+	}
+	if x32Bit != 0 {
+		found["x32"] = inChild(call{unix.SYS_GETPID | x32Bit, args{}}.errno)
 	}
 	return found
 }
 
-func asExit(err error, exit **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError) //nolint:errorlint // as Output returns it
-	if ok {
-		*exit = e
+// inChild calls do, which may not allocate, in a process of one thread, and
+// says what became of it.
+func inChild(do func() syscall.Errno) string {
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	if errno != 0 {
+		return became(errno)
 	}
-	return ok
-}
-
-func int80([]string) outcomes {
-	if machineCode == nil {
-		return outcomes{"int80": "ENOSYS"}
+	if pid == 0 {
+		_, _, _ = syscall.RawSyscall(unix.SYS_EXIT_GROUP, uintptr(do()), 0, 0)
 	}
-	code, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_ANON|unix.MAP_PRIVATE)
-	if err != nil {
-		return outcomes{"int80": became(err)}
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(int(pid), &status, 0, nil); err != nil {
+		return became(err)
 	}
-	copy(code, machineCode)
-	entry := &code[0]
-	function := *(*func() uintptr)(unsafe.Pointer(&struct{ p *uintptr }{(*uintptr)(unsafe.Pointer(&entry))}))
-	function()
-	return outcomes{"int80": "ok"}
-}
-
-func x32([]string) outcomes {
-	if x32Bit == 0 {
-		return outcomes{"x32": "ENOSYS"}
+	if status.Signaled() {
+		return unix.SignalName(status.Signal())
 	}
-	return outcomes{"x32": call{unix.SYS_GETPID | x32Bit, args{}}.make()}
+	return became(syscall.Errno(status.ExitStatus()))
 }
 
 // memfd runs a program that is in no file system.
