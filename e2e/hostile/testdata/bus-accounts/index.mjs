@@ -1,5 +1,5 @@
 // Claims to be somebody else, in every way that CONNECT has.
-import { base, baseOf, Bus, tenant, tool } from "./bus.mjs";
+import { background, base, baseOf, Bus, tenant } from "./bus.mjs";
 
 const claims = [
   { user: "host", pass: "" }, { user: "runner", pass: "x" }, { user: "admin", pass: "admin" }, { auth_token: "x" },
@@ -8,7 +8,7 @@ const claims = [
   { echo: false }, { headers: false, no_responders: false }, { protocol: 9 }, { protocol: -1 }, { name: "x".repeat(2000) }, { user: "h\u0000st" },
 ];
 
-export const tools = [tool("attack", async ({ victim, victimGeneration = 1 }) => {
+export const tools = background(async ({ victim, victimGeneration = 1 }) => {
   const other = baseOf(tenant, victim, victimGeneration);
   let gained = 0;
   const odd = [];
@@ -31,4 +31,4 @@ export const tools = [tool("attack", async ({ victim, victimGeneration = 1 }) =>
   const second = twice.refusals[0] ?? "accepted";
   twice.end();
   return { tried: claims.length, gained, second, odd, base };
-})];
+});

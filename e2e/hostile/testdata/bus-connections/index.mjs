@@ -1,9 +1,8 @@
 // Opens as many connections as it can and keeps them.
-import { Bus, sleep, tool } from "./bus.mjs";
 import { connect } from "node:net";
-import { socketPath } from "./bus.mjs";
+import { background, sleep, socketPath } from "./bus.mjs";
 
-export const tools = [tool("attack", async ({ count = 200, ms = 4000 }) => {
+export const tools = background(async ({ count = 200, ms = 4000 }) => {
   const sockets = [];
   let greeted = 0;
   let open = 0;
@@ -25,6 +24,4 @@ export const tools = [tool("attack", async ({ count = 200, ms = 4000 }) => {
   const held = open;
   for (const socket of sockets) socket.destroy();
   return { count, greeted, held, bounded: held <= 2 };
-})];
-
-export { Bus };
+});

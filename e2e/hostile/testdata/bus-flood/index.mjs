@@ -19,6 +19,6 @@ export const tools = [tool("attack", async ({ ms = 4000 }) => {
     }
   }
   const refused = bus.refusals;
-  bus.end();
+  bus.endLater();
   return { bytes, perSecond: Math.round(bytes / (ms / 1000)), stalled: stalls > 0, refused };
 })];

@@ -1,8 +1,8 @@
 // Connections that never say who they are, and one that stops in the middle of
 // a message.
-import { base, Bus, tool } from "./bus.mjs";
+import { background, base, Bus } from "./bus.mjs";
 
-export const tools = [tool("attack", async () => {
+export const tools = background(async () => {
   const silent = await Bus.open(null);
   await silent.until(/-ERR/, 8000);
   const first = silent.refusals[0] ?? "kept";
@@ -14,4 +14,4 @@ export const tools = [tool("attack", async () => {
   const second = half.closed ? "closed" : "kept";
   half.end();
   return { silent: first, half: second };
-})];
+});

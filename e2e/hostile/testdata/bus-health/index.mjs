@@ -13,6 +13,6 @@ export const tools = [tool("attack", async ({ victim, victimGeneration = 1 }) =>
   bus.pub(`${base}.out.health`, health("own", "x".repeat(5000)));
   await bus.flush();
   const refused = bus.refusals.length;
-  bus.end();
+  bus.endLater();
   return { refused };
 })];

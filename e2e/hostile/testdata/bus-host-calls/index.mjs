@@ -24,7 +24,7 @@ export const tools = [tool("attack", async () => {
   await bus.flush(10_000);
   const answered = (bus.heard.match(/in\.reply\.flood 9 /g) ?? []).length;
   const seconds = (Date.now() - begun) / 1000;
-  bus.end();
+  bus.endLater();
   const accepted = Object.entries(codes).filter(([, code]) => code === "accepted").map(([name]) => name);
   return { accepted, codes, answered, bounded: answered <= 100 + 50 * seconds + 50 };
 })];

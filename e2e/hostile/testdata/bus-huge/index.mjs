@@ -1,5 +1,5 @@
 // Messages above the payload limit, said in every way that the protocol has.
-import { base, Bus, tool } from "./bus.mjs";
+import { background, base, Bus } from "./bus.mjs";
 
 const LIMIT = 4 * 1024 * 1024;
 const heads = [
@@ -11,7 +11,7 @@ const heads = [
   `HPUB ${base}.out.host ${LIMIT + 1} 12`,
 ];
 
-export const tools = [tool("attack", async () => {
+export const tools = background(async () => {
   const ends = [];
   for (const head of heads) {
     const bus = await Bus.open();
@@ -22,4 +22,4 @@ export const tools = [tool("attack", async () => {
     bus.end();
   }
   return { accepted: ends.filter((end) => end === "accepted").length, ends };
-})];
+});

@@ -15,6 +15,6 @@ export const tools = [tool("attack", async ({ ids = [] }) => {
   bus.pub(`${base}.out.progress`, JSON.stringify({ type: "cancel", id: "1" }));
   bus.pub(`${base}.out.cancel`, JSON.stringify({ type: "cancel", id: "1" })); // which nobody takes
   await bus.flush();
-  bus.end();
+  bus.endLater();
   return { sent };
 })];

@@ -20,6 +20,6 @@ export const tools = [tool("attack", async ({ victim, victimGeneration = 1 }) =>
   await bus.flush();
   const honest = await bus.ask("host", JSON.parse(call("honest")));
   const stolen = [...bus.heard.matchAll(/MSG (\S+) /g)].map(([, subject]) => subject).filter((subject) => !subject.includes(".in.reply.own"));
-  bus.end();
+  bus.endLater();
   return { tried: forged.length, stolen: stolen.length, honest: honest?.type };
 })];

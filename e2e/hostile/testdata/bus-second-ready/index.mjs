@@ -20,6 +20,6 @@ export const tools = [tool("attack", async () => {
     ["hello", { type: "hello", wire: [1] }],
     ["register", { type: "ready", registrations }],
   ]) answers[verb] = (await bus.ask(verb, message, 1000))?.type ?? "nothing";
-  bus.end();
+  bus.endLater();
   return { ...answers, base: base.split(".").length };
 })];

@@ -16,7 +16,6 @@ export const tools = [
   tool("take", async ({ text }) => ({ bytes: text.length }), { type: "object", properties: { text: { type: "string" } } }),
   tool("after", async () => {
     deaf.socket.resume();
-    await deaf.until(/nothing that is ever said/, 3000);
     return { closed: deaf.closed };
   }),
 ];

@@ -14,6 +14,6 @@ export const tools = [tool("attack", async ({ victim, victimGeneration = 1 }) =>
   const wild = [`${base}.out.*`, `${base}.reply.>`, ">", "*"]; // wildcards, of which a publication may hold none
   for (const subject of wild) bus.pub(subject, result);
   await bus.flush();
-  bus.end();
+  bus.endLater();
   return { tried: subjects.length, refused, all: refused === subjects.length };
 })];

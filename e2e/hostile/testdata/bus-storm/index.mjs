@@ -1,9 +1,9 @@
 // Connects and hangs up, without a pause.
 import { connect } from "node:net";
 import { once } from "node:events";
-import { socketPath, tool } from "./bus.mjs";
+import { background, socketPath } from "./bus.mjs";
 
-export const tools = [tool("attack", async ({ ms = 4000 }) => {
+export const tools = background(async ({ ms = 4000 }) => {
   let attempts = 0;
   let greeted = 0;
   const end = Date.now() + ms;
@@ -24,4 +24,4 @@ export const tools = [tool("attack", async ({ ms = 4000 }) => {
   await Promise.all(Array.from({ length: 16 }, storm));
   // Ten at once and five a second is what the host takes.
   return { attempts, greeted, bounded: greeted <= 10 + 5 * (ms / 1000) + 5 };
-})];
+});

@@ -1,7 +1,7 @@
 // Far more subscriptions than a plugin needs.
-import { base, Bus, tool } from "./bus.mjs";
+import { background, base, Bus } from "./bus.mjs";
 
-export const tools = [tool("attack", async ({ count = 20000 }) => {
+export const tools = background(async ({ count = 20000 }) => {
   const bus = await Bus.open();
   for (let i = 0; i < count && !bus.closed; i++) {
     bus.send(`SUB ${base}.in.x${i} ${i + 1}\r\n`);
@@ -12,4 +12,4 @@ export const tools = [tool("attack", async ({ count = 20000 }) => {
   const closed = bus.closed;
   bus.end();
   return { count, refused, closed, bounded: closed || refused >= count - 64 };
-})];
+});

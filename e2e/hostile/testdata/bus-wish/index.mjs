@@ -10,6 +10,6 @@ export const tools = [tool("attack", async () => {
   }
   for (let i = 0; i < 2000; i++) bus.pub(`${base}.out.host`, JSON.stringify({ type: "host.call", id: "1", method: "host.wish", params: { kind: "network", target: `h${i}.example:443` } }));
   await bus.flush();
-  bus.end();
+  bus.endLater();
   return { answers };
 })];
