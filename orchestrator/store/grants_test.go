@@ -146,7 +146,7 @@ func TestDenials(t *testing.T) {
 // TestMigrateFromFirstSchema opens a database of the schema before grants.
 func TestMigrateFromFirstSchema(t *testing.T) {
 	path := seed(t)
-	execRaw(t, path, `DROP TABLE grants; DROP TABLE denials; DROP TABLE reviews; DROP TABLE tokens; PRAGMA user_version = 1`)
+	execRaw(t, path, `DROP TABLE grants; DROP TABLE denials; DROP TABLE reviews; DROP TABLE tokens; DROP TABLE uid_blocks; PRAGMA user_version = 1`)
 	s, err := Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)

@@ -54,7 +54,11 @@ func writeForEver(ctx context.Context, path string) error {
 		if err := s.SaveUnit(ctx, p.Key, json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))); err != nil {
 			return err
 		}
-		fmt.Printf("row %d\n", n)
+		uid, err := s.UID(ctx, p.Key)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("row %d uid %d\n", n, uid)
 	}
 }
 
@@ -71,6 +75,7 @@ func TestKillLosesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	var home string
 	var last uint64
+	uids := map[uint32]uint64{}
 	for round := range 8 {
 		id, rows := runAndKill(t, path, 1+round*round)
 		if home == "" {
@@ -83,12 +88,20 @@ func TestKillLosesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
-		for _, n := range rows {
+		for _, row := range rows {
+			n := row.n
 			if n <= last {
 				t.Fatalf("round %d: generation %d was given out before", round, n)
 			}
 			last = n
 			checkRow(t, s, n)
+			if other, taken := uids[row.uid]; taken {
+				t.Errorf("uid %d is that of plugin %d and of %d", row.uid, other, n)
+			}
+			uids[row.uid] = n
+			if uid, err := s.UID(t.Context(), plugin.Key{Tenant: "default", ID: fmt.Sprintf("p%d", n)}); err != nil || uid != row.uid {
+				t.Errorf("plugin %d has uid %d, %v, and was told %d", n, uid, err, row.uid)
+			}
 		}
 		checkWhole(t, s)
 		if err := s.Close(); err != nil {
@@ -97,9 +110,15 @@ func TestKillLosesNothing(t *testing.T) {
 	}
 }
 
+// row is what the writer acknowledged: a plugin, and its user id.
+type row struct {
+	n   uint64
+	uid uint32
+}
+
 // runAndKill returns what the writer acknowledged before its kill -9, which
 // comes in the middle of its work after the given number of rows.
-func runAndKill(t *testing.T, path string, rows int) (home string, acknowledged []uint64) {
+func runAndKill(t *testing.T, path string, rows int) (home string, acknowledged []row) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+path)
@@ -113,9 +132,9 @@ func runAndKill(t *testing.T, path string, rows int) (home string, acknowledged 
 	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		var n uint64
-		if _, err := fmt.Sscanf(lines.Text(), "row %d", &n); err == nil {
-			acknowledged = append(acknowledged, n)
+		var r row
+		if _, err := fmt.Sscanf(lines.Text(), "row %d uid %d", &r.n, &r.uid); err == nil {
+			acknowledged = append(acknowledged, r)
 		} else if _, err := fmt.Sscanf(lines.Text(), "home %s", &home); err != nil {
 			t.Fatalf("the writer said %q", lines.Text())
 		}
