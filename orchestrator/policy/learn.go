@@ -21,11 +21,7 @@ func WishedBy(kind, target string) (Ask, error) {
 	class := Sensitive
 	switch Kind(kind) {
 	case Network:
-		host, port, err := splitDestination(target)
-		if err != nil {
-			return Ask{}, err
-		}
-		return Tried(host, port)
+		return wishedDestination(target)
 	case Env, Config:
 	case Secret:
 		class = NeedsDetail
@@ -40,13 +36,22 @@ func WishedBy(kind, target string) (Ask, error) {
 	return Ask{Kind: g.Kind, Target: g.Target, Origin: OriginRuntime, Class: class, Reason: "It looked for it."}, nil
 }
 
-func splitDestination(target string) (string, uint16, error) {
+func wishedDestination(target string) (Ask, error) {
+	none := refuse(Grant{Kind: Network, Target: target}, "is no destination", "write host:port")
 	i := strings.LastIndexByte(target, ':')
 	port, err := strconv.ParseUint(target[i+1:], 10, 16)
 	if i < 0 || err != nil || port == 0 {
-		return "", 0, refuse(Grant{Kind: Network, Target: target}, "is no destination", "write host:port")
+		return Ask{}, none
 	}
-	return target[:i], uint16(port), nil
+	a, err := Tried(target[:i], uint16(port))
+	if err != nil {
+		return Ask{}, err
+	}
+	// Text that is not UTF-8 has an ASCII form that is no name itself.
+	if again, err := readRule(a.Target, ""); err != nil || again.target() != a.Target {
+		return Ask{}, none
+	}
+	return a, nil
 }
 
 // Smallest returns the smallest manifest that asks for what was wished and for

@@ -64,6 +64,7 @@ func FuzzWishedBy(f *testing.F) {
 	f.Add("config", "agents.defaults")
 	f.Add("secret", "KEY")
 	f.Add("env", "é")
+	f.Add("network", "\xc20:1")
 	f.Fuzz(func(t *testing.T, kind, target string) {
 		a, err := WishedBy(kind, target)
 		if err != nil {
