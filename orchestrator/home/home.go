@@ -117,15 +117,18 @@ func (h Home) AdminSocket() string { return filepath.Join(h.Run(), "admin.sock")
 // CallSocket is where the API of a tenant's hosts listens, unless it was
 // given another place.
 func (h Home) CallSocket(tenant string) string {
-	return filepath.Join(h.dir, "ocmt", "tenants", tenant, "call.sock")
+	return filepath.Join(h.Tenants(), tenant, "call.sock")
 }
 
 // Lock is the file whose lock a running daemon holds.
 func (h Home) Lock() string { return filepath.Join(h.Run(), "lock") }
 
+// Tenants holds what belongs to tenants, and with it all of Plugin.
+func (h Home) Tenants() string { return filepath.Join(h.dir, "ocmt", "tenants") }
+
 // Plugin is the directory of what outlives a plugin's instances.
 func (h Home) Plugin(key plugin.Key) string {
-	return filepath.Join(h.dir, "ocmt", "tenants", key.Tenant, "plugins", key.ID)
+	return filepath.Join(h.Tenants(), key.Tenant, "plugins", key.ID)
 }
 
 // State is a plugin's own directory, /state in its container.

@@ -26,7 +26,11 @@ var containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{1,62}$`)
 // an error the container is as it was: Discard removes it.
 func (f *Factory) Adopt(ctx context.Context, plan Plan, c sandbox.Container) (_ *Instance, err error) {
 	in := f.newInstance(plan)
-	if err := f.adoptable(ctx, in, c); err != nil {
+	uid, err := f.UID(ctx, plan.Key)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.adoptable(in, uid, c); err != nil {
 		return nil, fmt.Errorf("cannot adopt container %s of plugin %s: %w", c.ID, plan.Key, err)
 	}
 	in.adopted = true
@@ -37,6 +41,9 @@ func (f *Factory) Adopt(ctx context.Context, plan Plan, c sandbox.Container) (_ 
 	}()
 	dir := f.Home.Instance(in.id)
 	in.onClose(func(context.Context) error { return removeTree(dir) })
+	if err := f.keepState(ctx, in, uid); err != nil {
+		return nil, err
+	}
 	in.watch(ctx, sighting{pid: c.PID, startedAt: c.StartedAt})
 	if err := f.attachSockets(ctx, in); err != nil {
 		return nil, err
@@ -45,8 +52,9 @@ func (f *Factory) Adopt(ctx context.Context, plan Plan, c sandbox.Container) (_ 
 	return in, nil
 }
 
-// adoptable says why a container cannot be adopted as the instance.
-func (f *Factory) adoptable(ctx context.Context, in *Instance, c sandbox.Container) error {
+// adoptable says why a container cannot be adopted as the instance, and reads
+// what is kept of it.
+func (f *Factory) adoptable(in *Instance, uid uint32, c sandbox.Container) error {
 	switch {
 	case in.plan.Discovery:
 		return fmt.Errorf("a load check is never adopted: %w", errdefs.ErrFailedPrecondition)
@@ -56,10 +64,6 @@ func (f *Factory) adoptable(ctx context.Context, in *Instance, c sandbox.Contain
 	rec, err := f.readRecord(in.id)
 	if err != nil {
 		return fmt.Errorf("cannot use its record: %w: %w", err, errdefs.ErrFailedPrecondition)
-	}
-	uid, err := f.UID(ctx, in.plan.Key)
-	if err != nil {
-		return err
 	}
 	want := f.recordOf(in, uid)
 	want.Image, want.Recipe = rec.Image, rec.Recipe // of which any may run on for a while
@@ -73,7 +77,10 @@ func (f *Factory) adoptable(ctx context.Context, in *Instance, c sandbox.Contain
 	if info, err := os.Lstat(f.Home.SocketDir(in.id)); err != nil || !info.IsDir() {
 		return fmt.Errorf("its socket directory is gone: %w", errdefs.ErrFailedPrecondition)
 	}
-	return nil
+	if in.spec, err = f.readSpec(in.id); err != nil {
+		return err
+	}
+	return f.readAuthority(in)
 }
 
 // Discard removes what is left of one instance or throw-away container that
@@ -90,6 +97,7 @@ func (f *Factory) Discard(ctx context.Context, id string) error {
 		errs = append(errs, f.Engine.Remove(ctx, id))
 	}
 	errs = append(errs, os.RemoveAll(f.Home.SocketDir(id)), os.RemoveAll(filepath.Join(f.Home.Sockets(), id)), removeTree(f.Home.Instance(id)))
+	errs = append(errs, f.volumes.Sweep(f.Home.Tenants()))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot remove what is left of instance %s: %w", id, err)
 	}

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/orchestrator/install/fetch"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
@@ -39,8 +40,8 @@ func (in *Instance) NetworkStats() egress.Stats {
 
 // serveEgress makes the broker behind the egress socket in dir, which records
 // its connections as key's and grants nothing yet. onClose ends it.
-func (f *Factory) serveEgress(ctx context.Context, key plugin.Key, dir string, logger *slog.Logger, onClose func(func(context.Context) error)) (*egress.Broker, error) {
-	options := egress.Options{Logger: logger, Resolver: f.Resolver}
+func (f *Factory) serveEgress(ctx context.Context, key plugin.Key, dir string, options egress.Options, onClose func(func(context.Context) error)) (*egress.Broker, error) {
+	options.Resolver = f.Resolver
 	if f.OnConnection != nil { // a broker that records nothing is refused
 		options.Record = func(c egress.Connection) error { return f.OnConnection(key, c) }
 	}
@@ -56,17 +57,54 @@ func (f *Factory) serveEgress(ctx context.Context, key plugin.Key, dir string, l
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := broker.Serve(life, listener); err != nil {
-			logger.Error("egress broker ended", "error", err)
+			options.Logger.Error("egress broker ended", "error", err)
 		}
 	})
 	onClose(func(context.Context) error { cancel(); serving.Wait(); return nil })
 	return broker, nil
 }
 
-// bundleCAs writes the certificates that this host trusts into a file of dir
-// and returns its mount, or none where no file of them is left: a proxy that
-// inspects TLS is trusted by those alone.
-func (f *Factory) bundleCAs(dir string) ([]sandbox.Mount, error) {
+// authorityName is the file of an instance's authority, in its directory. No
+// part of that which is mounted holds it.
+const authorityName = "authority.pem"
+
+// makeAuthority gives an instance the authority that signs for what its broker
+// inspects. Its key stays on the host.
+func (f *Factory) makeAuthority(in *Instance) error {
+	if in.plan.Discovery {
+		return nil
+	}
+	authority, err := egress.NewAuthority("ocmt " + in.id)
+	if err != nil {
+		return fmt.Errorf("cannot make the authority of plugin %s: %w", in.plan.Key, err)
+	}
+	data, err := authority.MarshalPEM()
+	if err == nil {
+		err = replaceFile(filepath.Join(f.Home.Instance(in.id), authorityName), data)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot keep the authority of plugin %s: %w", in.plan.Key, err)
+	}
+	in.authority = authority
+	return nil
+}
+
+// readAuthority takes the authority that the plugin trusts already.
+func (f *Factory) readAuthority(in *Instance) error {
+	data, err := readOwn(filepath.Join(f.Home.Instance(in.id), authorityName))
+	if err == nil {
+		in.authority, err = egress.ParseAuthority(data)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot use its authority: %w: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// bundleCAs writes the certificates of this host, where there are any left, and
+// that of the instance's authority into a file of dir and returns its mount: a
+// proxy that inspects TLS is trusted by those alone.
+func (f *Factory) bundleCAs(dir string, authority *egress.Authority) (sandbox.Mount, error) {
 	var certificates []byte
 	for _, file := range f.CAFiles {
 		data, err := os.ReadFile(file)
@@ -74,16 +112,14 @@ func (f *Factory) bundleCAs(dir string) ([]sandbox.Mount, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot read the certificates that this host trusts: %w", err)
+			return sandbox.Mount{}, fmt.Errorf("cannot read the certificates that this host trusts: %w", err)
 		}
 		certificates = append(append(certificates, data...), '\n')
 	}
-	if len(certificates) == 0 {
-		return nil, nil
-	}
+	certificates = append(certificates, authority.CertificatePEM()...)
 	path := filepath.Join(dir, "ca.pem")
 	if err := writeReadable(path, string(certificates)); err != nil {
-		return nil, fmt.Errorf("cannot write %s: %w", path, err)
+		return sandbox.Mount{}, fmt.Errorf("cannot write %s: %w", path, err)
 	}
-	return []sandbox.Mount{{Source: path, Target: fetch.CATarget, ReadOnly: true, NoExec: true}}, nil
+	return sandbox.Mount{Source: path, Target: fetch.CATarget, ReadOnly: true, NoExec: true}, nil
 }

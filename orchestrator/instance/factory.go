@@ -19,6 +19,7 @@ import (
 	"github.com/ocmt/ocmt/bus/wire"
 	"github.com/ocmt/ocmt/orchestrator/home"
 	"github.com/ocmt/ocmt/orchestrator/install/seal"
+	"github.com/ocmt/ocmt/orchestrator/instance/state"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/sandbox"
 	"github.com/ocmt/ocmt/sandbox/egress"
@@ -70,14 +71,20 @@ type Config struct {
 // Factory makes instances.
 type Factory struct {
 	Config
-	mounts bool // this process can mount sealed images itself
-	checks atomic.Uint64
+	mounts  bool // this process can mount sealed images itself
+	quota   bool // and file systems for what plugins write
+	volumes *state.Volumes
+	checks  atomic.Uint64
 }
 
 // NewFactory returns a Factory.
 func NewFactory(cfg Config) *Factory {
 	mounts, _ := seal.CanMount(cfg.Home.Store())
-	return &Factory{Config: cfg, mounts: mounts}
+	kind, why := StateQuota(cfg.Home.Instances())
+	if kind != StateImage {
+		cfg.Logger.Warn("plugins have no file systems of their own: what they write is only measured now and then", "error", why)
+	}
+	return &Factory{Config: cfg, mounts: mounts, quota: kind == StateImage, volumes: state.New(cfg.Logger)}
 }
 
 // Prepare makes everything that the plan's container needs, and the container
@@ -128,6 +135,9 @@ func (f *Factory) furnish(ctx context.Context, in *Instance, uid uint32) ([]sand
 	if err := f.writeRecord(f.recordOf(in, uid)); err != nil {
 		return nil, err
 	}
+	if err := f.makeAuthority(in); err != nil {
+		return nil, err
+	}
 	steps := []func(context.Context, *Instance, uint32) ([]sandbox.Mount, error){f.mountPayload, f.writeFiles, f.mountSockets, f.mountOwn}
 	made := make([][]sandbox.Mount, len(steps))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -146,6 +156,9 @@ func (f *Factory) furnish(ctx context.Context, in *Instance, uid uint32) ([]sand
 // create makes the container and registers its removal, also for when Create
 // fails half way.
 func (f *Factory) create(ctx context.Context, in *Instance) error {
+	if err := f.writeSpec(in.spec); err != nil {
+		return err
+	}
 	in.onClose(in.removeContainer(f.Home.PreviousLog(in.plan.Key)))
 	if err := f.Engine.Create(ctx, in.spec); err != nil {
 		return fmt.Errorf("cannot create the container of plugin %s: %w", in.plan.Key, err)
@@ -184,8 +197,8 @@ func instanceID(homeID string, plan Plan) string {
 	return fmt.Sprintf("ocmt-%s-%s-%s", name, hex.EncodeToString(sum[:4]), role)
 }
 
-// writeFiles makes the instance's own /etc files, with the host's certificates
-// for a plugin that may get to the network.
+// writeFiles makes the instance's own /etc files, with the certificates that a
+// plugin trusts besides those of its image.
 func (f *Factory) writeFiles(_ context.Context, in *Instance, uid uint32) ([]sandbox.Mount, error) {
 	etc := filepath.Join(f.Home.Instance(in.id), "etc")
 	mounts, err := writeEtc(etc, uid)
@@ -193,11 +206,11 @@ func (f *Factory) writeFiles(_ context.Context, in *Instance, uid uint32) ([]san
 		return nil, err
 	}
 	if !in.plan.Discovery {
-		certificates, err := f.bundleCAs(etc)
+		certificates, err := f.bundleCAs(etc, in.authority)
 		if err != nil {
 			return nil, err
 		}
-		mounts = append(mounts, certificates...)
+		mounts = append(mounts, certificates)
 	}
 	_, err = f.mountSealed(etc, etc, "/etc")
 	return mounts, err
@@ -278,32 +291,16 @@ func (f *Factory) mountPayload(ctx context.Context, in *Instance, _ uint32) ([]s
 
 // mountOwn makes what the plugin keeps or was granted: its state, and
 // directories of the host. A load check has neither.
-func (f *Factory) mountOwn(_ context.Context, in *Instance, uid uint32) ([]sandbox.Mount, error) {
+func (f *Factory) mountOwn(ctx context.Context, in *Instance, uid uint32) ([]sandbox.Mount, error) {
 	if in.plan.Discovery {
 		return nil, nil
 	}
-	state, err := f.mountState(in, uid)
+	written, err := f.mountState(ctx, in, uid)
 	if err != nil {
 		return nil, err
 	}
 	workspaces, err := f.mountWorkspaces(in, uid)
-	return append(workspaces, state), err
-}
-
-// mountState makes the plugin's own directory, which outlives its instances.
-func (f *Factory) mountState(in *Instance, uid uint32) (sandbox.Mount, error) {
-	dir := f.Home.State(in.plan.Key)
-	if err := makeState(dir, uid); err != nil {
-		return sandbox.Mount{}, err
-	}
-	source := dir
-	if f.mounts && !f.Info.MountFlags {
-		source = filepath.Join(f.Home.Instance(in.id), "state")
-		if err := bind(dir, source, ownFlags); err != nil {
-			return sandbox.Mount{}, err
-		}
-	}
-	return sandbox.Mount{Source: source, Target: stateDir, NoExec: true}, nil
+	return append(workspaces, written), err
 }
 
 // busName is the plugin's name on the bus. A load check has an account of its
@@ -344,7 +341,7 @@ func (f *Factory) attachSockets(ctx context.Context, in *Instance) error {
 	if in.plan.Discovery {
 		return nil
 	}
-	if in.broker, err = f.serveEgress(ctx, in.plan.Key, dir, in.logger, in.onLeave); err != nil {
+	if in.broker, err = f.serveEgress(ctx, in.plan.Key, dir, egress.Options{Logger: in.logger, Authority: in.authority}, in.onLeave); err != nil {
 		return fmt.Errorf("cannot open the network of plugin %s: %w", in.plan.Key, err)
 	}
 	in.SetNetwork(in.plan.Network)

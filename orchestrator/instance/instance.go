@@ -95,6 +95,10 @@ type Instance struct {
 	loaded wire.Ready
 	failed error
 
+	authority *egress.Authority // its own; nil in a load check
+	watched   string            // the directory of its state, where that has no other bound
+	hidden    []string          // see Hidden
+
 	adopted bool // it runs already; see [Factory.Adopt]
 	done    chan struct{}
 	ending  sync.Once // closes done
@@ -119,9 +123,9 @@ type Instance struct {
 // undo is a step of taking an instance down.
 type undo struct {
 	do func(context.Context) error // may run more than once
-	// ours says that the step gives up what this process holds and nothing
-	// that would be missed by a process which adopts the instance.
-	ours bool
+	// leave gives up what this process holds of it, and nothing that would be
+	// missed by a process which adopts the instance. Optional.
+	leave func(context.Context) error
 }
 
 // ID names the instance and its container.
@@ -260,8 +264,8 @@ func (in *Instance) Detach(ctx context.Context) error {
 	in.stopWatching()
 	var errs []error
 	for _, step := range slices.Backward(in.takeUndo()) {
-		if step.ours {
-			errs = append(errs, step.do(ctx))
+		if step.leave != nil {
+			errs = append(errs, step.leave(ctx))
 		}
 	}
 	return errors.Join(errs...)
@@ -271,7 +275,7 @@ func (in *Instance) Detach(ctx context.Context) error {
 func (in *Instance) onClose(f func(context.Context) error) { in.addUndo(undo{do: f}) }
 
 // onLeave registers a step of Close and of Detach.
-func (in *Instance) onLeave(f func(context.Context) error) { in.addUndo(undo{do: f, ours: true}) }
+func (in *Instance) onLeave(f func(context.Context) error) { in.addUndo(undo{f, f}) }
 
 func (in *Instance) addUndo(step undo) {
 	in.mu.Lock()

@@ -133,7 +133,7 @@ func (f *Factory) openEgress(ctx context.Context, b *box, registry fetch.Endpoin
 	dir := f.Home.SocketDir(b.id)
 	b.onClose(func(context.Context) error { return os.RemoveAll(dir) })
 	logger := f.Logger.With("tenant", b.tenant, "container", b.id)
-	broker, err := f.serveEgress(ctx, plugin.Key{Tenant: b.tenant}, dir, logger, b.onClose)
+	broker, err := f.serveEgress(ctx, plugin.Key{Tenant: b.tenant}, dir, egress.Options{Logger: logger}, b.onClose)
 	if err != nil {
 		return sandbox.Mount{}, err
 	}

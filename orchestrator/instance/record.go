@@ -19,8 +19,10 @@ import (
 
 const (
 	recordName    = "instance.json"
-	recordVersion = 1
+	specName      = "spec.json"
+	recordVersion = 2
 	maxRecord     = 64 << 10 // bytes; ours has less than one KiB
+	maxOwn        = 4 << 20  // bytes, of any file
 )
 
 // Record is what a Factory keeps on the disk of an instance that it prepared,
@@ -37,6 +39,7 @@ type Record struct {
 	Payload    string     `json:"payload"` // digest
 	Recipe     string     `json:"recipe"`  // see Plan.Recipe
 	UID        uint32     `json:"uid"`     // that the container runs as
+	State      string     `json:"state"`   // what /state is, see StateQuota
 }
 
 // recordOf is what an instance of ours by the plan has on record.
@@ -45,6 +48,7 @@ func (f *Factory) recordOf(in *Instance, uid uint32) Record {
 		Version: recordVersion, Key: in.plan.Key, Generation: in.plan.Generation, Instance: in.id,
 		Discovery: in.plan.Discovery, Image: f.Image, Runtime: f.runtimeOf(&in.plan),
 		Payload: in.plan.Payload.Digest, Recipe: in.plan.Recipe, UID: uid,
+		State: f.stateKind(),
 	}
 }
 
@@ -81,18 +85,37 @@ func (f *Factory) Records() (map[string]Record, error) {
 	return records, nil
 }
 
-// readRecord reads the record of an instance as a file that may be anything.
-func (f *Factory) readRecord(id string) (Record, error) {
-	path := filepath.Join(f.Home.Instance(id), recordName)
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// writeSpec keeps what the container is made of in the instance's directory.
+func (f *Factory) writeSpec(spec sandbox.Spec) error {
+	data, err := json.Marshal(spec)
+	if err == nil {
+		err = replaceFile(filepath.Join(f.Home.Instance(spec.ID), specName), data)
+	}
 	if err != nil {
-		return Record{}, err
+		return fmt.Errorf("cannot write what instance %s is made of: %w", spec.ID, err)
 	}
-	defer file.Close()
-	if err := checkOwn(file); err != nil {
-		return Record{}, err
+	return nil
+}
+
+// readSpec reads what writeSpec wrote.
+func (f *Factory) readSpec(id string) (sandbox.Spec, error) {
+	var spec sandbox.Spec
+	data, err := readOwn(filepath.Join(f.Home.Instance(id), specName))
+	if err == nil {
+		err = json.Unmarshal(data, &spec)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxRecord+1))
+	if err == nil && spec.ID != id {
+		err = fmt.Errorf("it is another instance's: %w", errdefs.ErrDataLoss)
+	}
+	if err != nil {
+		return spec, fmt.Errorf("cannot read what it was made of: %w: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	return spec, nil
+}
+
+// readRecord reads the record of an instance.
+func (f *Factory) readRecord(id string) (Record, error) {
+	data, err := readOwn(filepath.Join(f.Home.Instance(id), recordName))
 	if err != nil {
 		return Record{}, err
 	}
@@ -101,6 +124,24 @@ func (f *Factory) readRecord(id string) (Record, error) {
 		err = fmt.Errorf("it is another instance's: %w", errdefs.ErrDataLoss)
 	}
 	return rec, err
+}
+
+// readOwn reads a file that may be anything, if it is one that only this user
+// can have written.
+func readOwn(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if err := checkOwn(file); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxOwn+1))
+	if err == nil && len(data) > maxOwn {
+		err = fmt.Errorf("it has more than %d bytes: %w", maxOwn, errdefs.ErrDataLoss)
+	}
+	return data, err
 }
 
 // checkOwn refuses what is no file that this user alone may write.

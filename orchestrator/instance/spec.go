@@ -54,7 +54,7 @@ func (f *Factory) limits(plan *Plan) (sandbox.Limits, error) {
 		return limits, fault.New(errdefs.ErrInvalidArgument, "limits_too_large", "plugin %s is granted more than this host has: %w", plan.Key, err).
 			WithHint("see `ocmt plugins permissions %s` and grant it less", plan.Key.ID)
 	}
-	return limits, nil
+	return limits, checkState(plan)
 }
 
 // checkLimits says which limit is too little for any process to start, or none

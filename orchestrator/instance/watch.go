@@ -24,6 +24,9 @@ func (in *Instance) watch(ctx context.Context, seen sighting) {
 	in.seen = seen
 	in.mu.Unlock()
 	in.watcher.Go(func() { in.wait(ctx) })
+	if in.watched != "" {
+		in.watcher.Go(func() { in.watchState(ctx) })
+	}
 }
 
 // stopWatching returns when nobody waits for the container any more.

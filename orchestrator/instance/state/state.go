@@ -87,8 +87,8 @@ func (s *Volumes) of(dir string) *holders {
 // or smaller, but never while anybody uses it. FailedPrecondition says that what
 // is in it does not fit, DataLoss that it is damaged.
 //
-// A first start takes 15 ms more for this, a later one 6 ms (2 cores, local
-// disk).
+// A first Hold takes 6 ms, a later one 2 ms, and the last Release 5 ms (256 MiB,
+// 2 cores, local disk).
 func (s *Volumes) Hold(ctx context.Context, v Volume) error {
 	h := s.of(v.Dir)
 	h.Lock()
@@ -113,6 +113,15 @@ func (s *Volumes) Release(dir string) error {
 	}
 	h.n = max(h.n-1, 0)
 	return nil
+}
+
+// Forget is Release without unmounting, for a process that leaves the volume to
+// another one.
+func (s *Volumes) Forget(dir string) {
+	h := s.of(dir)
+	h.Lock()
+	defer h.Unlock()
+	h.n = max(h.n-1, 0)
 }
 
 // Unmount takes off what an earlier process left mounted at dir or for its
