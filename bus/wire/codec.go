@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
 )
@@ -98,6 +99,9 @@ func Decode(data []byte, into Message) error {
 	m := into.meta()
 	if len(data) > m.limit {
 		return tooLarge("decode", m, len(data))
+	}
+	if !utf8.Valid(data) { // encoding/json lets it pass in texts, and what is raw is passed on
+		return fmt.Errorf("cannot decode message %q: it is no UTF-8: %w", m.name, errdefs.ErrInvalidArgument)
 	}
 	if err := checkType(data, m.name); err != nil {
 		return fmt.Errorf("cannot decode message %q: %w: %w", m.name, err, errdefs.ErrInvalidArgument)

@@ -31,6 +31,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no object", `"ping"`, new(Ping), invalid, "cannot unmarshal"},
 		{"null", `null`, new(Ping), invalid, "no type"},
 		{"no JSON", `ping`, new(Ping), invalid, "invalid character"},
+		{"no UTF-8", "{\"type\":\"tool.result\",\"id\":\"1\",\"result\":\"a\xff\"}", new(ToolResult), invalid, "UTF-8"},
 		{"no type", `{}`, new(Ping), invalid, "no type"},
 		{"unknown type", `{"type":"boom"}`, new(Ping), invalid, `"boom"`},
 		{"another type", `{"type":"pong","rss":1}`, new(Ping), invalid, `"pong"`},
