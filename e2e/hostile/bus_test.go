@@ -446,7 +446,9 @@ func (w *world) fails(t *testing.T, tool, params, code string, timeout time.Dura
 	t.Helper()
 	start := time.Now()
 	result, err := w.client.Call(t.Context(), tenant, w.id, tool, v1.CallRequest{Params: json.RawMessage(params), TimeoutMillis: timeout.Milliseconds()})
-	if got := fault.Of(err).Code; err == nil || got != code || time.Since(start) > timeout+5*time.Second {
-		t.Errorf("%s %s: %.200s, %s: %v after %s, want %s", tool, params, result.Result, got, err, time.Since(start), code)
+	if err == nil {
+		t.Errorf("%s %s: %.200q, want %s", tool, params, result.Result, code)
+	} else if got := fault.Of(err).Code; got != code || time.Since(start) > timeout+5*time.Second {
+		t.Errorf("%s %s: %s: %v after %s, want %s", tool, params, got, err, time.Since(start), code)
 	}
 }

@@ -16,6 +16,7 @@ export const tools = [
   tool("take", async ({ text }) => ({ bytes: text.length }), { type: "object", properties: { text: { type: "string" } } }),
   tool("after", async () => {
     deaf.socket.resume();
+    deaf.socket._handle?.readStart();
     return { closed: deaf.closed };
   }),
 ];
