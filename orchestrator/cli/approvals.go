@@ -54,44 +54,62 @@ func printApprovals(cmd *cobra.Command, approvals []v1.Approval, tenants bool) e
 }
 
 func (a *app) approveCommand() *cobra.Command {
-	var always bool
-	cmd := a.resolveCommand("approve", "Allow a tool call, or grant a permission that is asked for", func() string {
-		if always {
+	var once, always bool
+	cmd := a.resolveCommand("approve", "Allow a tool call, or grant a permission that is asked for", func(kind string) string {
+		if always || kind == kindPermission && !once {
 			return v1.AllowAlways
 		}
 		return v1.AllowOnce
 	})
-	cmd.Long = `Allow a tool call, or grant a permission that is asked for, for good. A permission
-that lacks a detail, such as the directory, is granted with "ocmt plugins grant";
-"ocmt plugins permissions ID" shows the command.`
+	cmd.Long = `Allow a tool call, or grant a permission that is asked for: for good, or with --once
+for this run, until the plugin's container ends. A permission that lacks a detail,
+such as the directory, is granted with "ocmt plugins grant"; "ocmt plugins
+permissions ID" shows the command.`
+	cmd.Flags().BoolVar(&once, "once", false, "of a permission: for this run of the plugin only; there is that for connections and hooks")
 	cmd.Flags().BoolVar(&always, "always", false, "of a call: tell the plugin that asks to allow those like it from now on; ocmt itself asks again")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if once && always {
+			return usage(cmd, "--once and --always do not go together")
+		}
+		return nil
+	}
 	return cmd
 }
 
 func (a *app) denyCommand() *cobra.Command {
-	return a.resolveCommand("deny", "Refuse a tool call, or turn down a permission that is asked for", func() string { return v1.Deny })
+	return a.resolveCommand("deny", "Refuse a tool call, or turn down a permission that is asked for", func(string) string { return v1.Deny })
 }
 
-func (a *app) resolveCommand(verb, short string, decision func() string) *cobra.Command {
+// kindPermission is the kind of approvals of permissions.
+const kindPermission = "permission"
+
+// resolveCommand makes a command that resolves approvals, each with the decision
+// for its kind.
+func (a *app) resolveCommand(verb, short string, decision func(kind string) string) *cobra.Command {
 	return &cobra.Command{
 		Use:     verb + " ID...",
 		Short:   short,
 		Example: fmt.Sprintf("  ocmt approvals %s req_0123456789abcdef", verb),
 		Args:    wordsOf("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			for _, id := range args {
-				approval, err := c.Resolve(cmd.Context(), a.tenant, id, decision())
+			return a.withClient(func(c *client.Client) error {
+				waiting, err := c.Approvals(cmd.Context(), a.tenant)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), clean(decisionText(approval)))
-			}
-			return nil
+				kinds := map[string]string{}
+				for _, p := range waiting {
+					kinds[p.ID] = p.Kind
+				}
+				for _, id := range args {
+					approval, err := c.Resolve(cmd.Context(), a.tenant, id, decision(kinds[id]))
+					if err != nil {
+						return err
+					}
+					fmt.Fprintln(cmd.OutOrStdout(), clean(decisionText(approval)))
+				}
+				return nil
+			})
 		},
 	}
 }
@@ -101,8 +119,13 @@ func decisionText(p v1.Approval) string {
 	text := map[string]string{
 		v1.AllowOnce: "allowed", v1.AllowAlways: "always allowed", v1.Deny: "denied",
 	}[p.Decision]
-	if p.Kind == "permission" && p.Decision != v1.Deny {
-		text = "granted"
+	if p.Kind == kindPermission {
+		switch p.Decision {
+		case v1.AllowOnce:
+			text = "allowed for this run"
+		case v1.AllowAlways:
+			text = "granted"
+		}
 	}
 	if text == "" {
 		text = p.Decision // it timed out or was given up

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -122,6 +124,10 @@ type evil struct{ *apitest.Backend }
 
 func (evil) Status(context.Context, string) (v1.Status, error) { return poisoned[v1.Status](), nil }
 
+func (evil) Get(context.Context, string, string) (v1.PluginDetail, error) {
+	return poisoned[v1.PluginDetail](), nil
+}
+
 func (evil) Hooks(context.Context, string) ([]v1.Hook, error) { return poisoned[[]v1.Hook](), nil }
 
 func (evil) Emit(context.Context, string, string, v1.EmitRequest, httpapi.CallWatch) (v1.EmitResult, error) {
@@ -148,6 +154,38 @@ func (evil) Revoke(context.Context, string, string, v1.RevokeRequest) (v1.GrantR
 	return poisoned[v1.GrantResult](), nil
 }
 
+func (evil) GrantManifest(context.Context, string, string, v1.ManifestRequest) (v1.ManifestResult, error) {
+	return poisoned[v1.ManifestResult](), nil
+}
+
+func (evil) Secrets(context.Context, string) ([]v1.Secret, error) {
+	return poisoned[[]v1.Secret](), nil
+}
+
+func (evil) SetSecret(context.Context, string, string, v1.SetSecret) (v1.Secret, error) {
+	return poisoned[v1.Secret](), nil
+}
+
+func (evil) MoveSecret(context.Context, string, string, v1.MoveSecret) (v1.Secret, error) {
+	return poisoned[v1.Secret](), nil
+}
+
+func (evil) Connections(context.Context, string, v1.ConnectionQuery) ([]v1.Connection, error) {
+	return poisoned[[]v1.Connection](), nil
+}
+
+func (evil) Learn(_ context.Context, _, _ string, req v1.LearnRequest) (v1.Learning, error) {
+	l := poisoned[v1.Learning]()
+	l.On = req.On
+	return l, nil
+}
+
+func (evil) Learning(context.Context, string, string) (v1.Learning, error) {
+	l := poisoned[v1.Learning]()
+	l.On = false
+	return l, nil
+}
+
 func (evil) Approvals(context.Context, string) ([]v1.Approval, error) {
 	return poisoned[[]v1.Approval](), nil
 }
@@ -161,6 +199,7 @@ func (evil) Events(_ context.Context, _ v1.EventQuery, send func(v1.Event) error
 		v1.EventState: poisoned[v1.Plugin](), v1.EventService: poisoned[v1.Service](), v1.EventApproval: poisoned[v1.Approval](),
 		v1.EventGrant: poisoned[v1.PermissionChange](), v1.EventConnection: poisoned[v1.Connection](),
 		v1.EventInstalled: poisoned[v1.Plugin](), v1.EventPlugin: poisoned[v1.PluginEvent](), v1.EventHook: poisoned[v1.HookEvent](),
+		v1.EventWish:           poisoned[v1.Permission](),
 		"of.tomorrow" + poison: json.RawMessage(poisonJSON),
 	}
 	for kind, value := range data {
@@ -214,6 +253,11 @@ func TestNothingCommandsTheTerminal(t *testing.T) {
 	parts := d.backend.Parts()
 	parts.System, parts.Plugins, parts.Tools, parts.Hooks = e, e, e, e
 	parts.Services, parts.Permissions, parts.Approvals, parts.Events = e, e, e, e
+	parts.Secrets, parts.Network, parts.Learning = e, e, e
+	manifest := filepath.Join(t.TempDir(), "m.json")
+	if err := os.WriteFile(manifest, []byte(`{}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	d.socket += "2"
 	d.serve(t, parts)
 	for _, args := range []string{
@@ -221,9 +265,11 @@ func TestNothingCommandsTheTerminal(t *testing.T) {
 		"plugins permissions demo", "plugins grant demo env TZ", "plugins revoke demo env TZ", "approvals list", "approvals list -A",
 		"approvals deny x", "events", "events -A", "tools call demo t", "plugins install new --yes", "plugins install new",
 		"status --json", "hooks list --json", "hooks emit e --json", "services list --json", "plugins permissions demo --json",
+		"secrets list", "secrets list --json", "secrets set KEY --env", "secrets move demo a KEY --env", "network log", "network log -A", "network log --json",
+		"plugins learn demo", "plugins learn demo --ask", "plugins learn demo --stop", "plugins grant demo --manifest " + manifest, "plugins info demo",
 		"approvals list --json", "events --json", "tools call demo t --json", "plugins install new --json",
 	} {
-		c := &command{terminal: true, stdin: strings.NewReader("y\ny\n")}
+		c := &command{terminal: true, hidden: "k", stdin: strings.NewReader("y\ny\n")}
 		code := c.run(t.Context(), d, strings.Fields(args)...)
 		if code != 0 {
 			t.Errorf("%s: exit code %d: %s", args, code, c.stderr.String())

@@ -34,6 +34,9 @@ type Env struct {
 	Getenv         func(string) string
 	// IsTerminal says whether one of the three streams is a terminal.
 	IsTerminal func(stream any) bool
+	// ReadHidden reads a line from a stream that is a terminal, without showing it.
+	// It leaves the terminal as it was, also when ctx ends first.
+	ReadHidden func(ctx context.Context, stream any) (string, error)
 	// Version is the release of this program.
 	Version string
 	// Serve runs the daemon until its context ends.
@@ -85,7 +88,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied or refused,
   ocmt tools call @openclaw/kitchen-sink kitchen_sink_search --params '{"query":"openclaw"}'`,
 	},
 		a.serveCommand(), a.doctorCommand(), a.statusCommand(), a.eventsCommand(), a.pluginsCommand(), a.toolsCommand(),
-		a.hooksCommand(), a.servicesCommand(), a.approvalsCommand(), a.auditCommand(), a.tokensCommand(), a.versionCommand())
+		a.hooksCommand(), a.servicesCommand(), a.approvalsCommand(), a.auditCommand(), a.tokensCommand(),
+		a.secretsCommand(), a.networkCommand(), a.versionCommand())
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.home, "home", "", "home `DIR` (default $OCMT_HOME, else ~/.openclaw)")
 	flags.StringVar(&a.socket, "socket", "", "the daemon's socket, or https://HOST:PORT with $OCMT_TOKEN and $OCMT_CA (default ocmt/run/admin.sock in the home)")

@@ -227,6 +227,16 @@ func TestGrant(t *testing.T) {
 	}
 	out, _ = d.ocmt(t, 0, "plugins", "grant", "@scope/demo", "workspace", "rw", "./a/../b")
 	contains(t, out, "Granted to @scope/demo: workspace rw "+wd+"/b\n", "In force now; the plugin was restarted for it.\n")
+	for words, want := range map[string]string{
+		"rules.example.com:443|rules=GET /v1/*|POST /v1/a,b":                                "rules=GET /v1/* POST /v1/a,b",
+		"rules.example.com:443|--rule|GET /v1/*|--rule|POST /v1/x":                          "rules=GET /v1/* POST /v1/x",
+		"rules.example.com:80|plaintext,addresses=10.0.0.0/8,rules=GET /v1/*|--rule|HEAD /": "plaintext,addresses=10.0.0.0/8,rules=GET /v1/* HEAD /",
+	} {
+		out, _ = d.ocmt(t, 0, append([]string{"plugins", "grant", "demo", "network"}, strings.Split(words, "|")...)...)
+		contains(t, out, " "+want+"\n")
+	}
+	out, _ = d.ocmt(t, 0, "plugins", "grant", "demo", "resource", "state", "512MiB")
+	contains(t, out, "resource state 512MiB\n")
 	out, _ = d.ocmt(t, 0, "plugins", "grant", "demo", "network", "localhost:80", "--addresses", "127.0.0.1/32,::1/128", "--plaintext")
 	contains(t, out, "network localhost:80 plaintext,addresses=127.0.0.1/32 ::1/128\n")
 
@@ -263,6 +273,12 @@ func TestGrantRefused(t *testing.T) {
 		{"demo network api.example.com:443 --for 0s", 2, "--for 0s is not between"},
 		{"demo network api.example.com:443 --for 9000h", 2, "is not between"},
 		{"demo network api.example.com:443 --for soon", 2, "invalid argument"},
+		{"demo env TZ --rule GET", 2, "--rule go with network only"},
+		{"demo resource state", 2, "the size is missing"},
+		{"demo resource state big", 2, "hint: "},
+		{"demo --manifest none.json --for 1h", 2, "--for does not go with --manifest"},
+		{"demo --manifest none.json env TZ", 2, "one argument too many"},
+		{"demo --manifest none.json", 3, "cannot read the manifest"},
 		{"demo secret refused", 2, `cannot grant secret "refused"`}, // by the daemon
 		{"nope secret KEY", 3, `there is no plugin "nope"`},
 		{"demo", 2, "KIND is missing"},
@@ -320,11 +336,44 @@ request-1  permission  demo    -        demo asks to connect to api.example.net,
 	contains(t, out, "granted by uid:", ": demo asks to connect to api.example.net, port 443\n")
 	contains(t, errout, `there is no approval "nope"`)
 	_, errout = d.ocmt(t, 1, "approvals", "approve", "request-1")
-	contains(t, errout, "ocmt: the approval request-1 was resolved with allow-once\n")
+	contains(t, errout, "ocmt: the approval request-1 was resolved with allow-always\n")
+	_, errout = d.ocmt(t, 2, "approvals", "approve", "request-1", "--once", "--always")
+	contains(t, errout, "--once and --always do not go together")
 	_, errout = d.ocmt(t, 3, "approvals", "deny", "nope")
 	contains(t, errout, `there is no approval "nope"`)
 	if out, _ = d.ocmt(t, 0, "approvals", "list"); out != "nothing waits for a person\n" {
 		t.Errorf("got %q", out)
+	}
+}
+
+// A permission is granted for good or for this run, a call is allowed once or
+// always.
+func TestApprove(t *testing.T) {
+	for _, tc := range []struct{ id, flag, want, decision string }{
+		{"request-1", "", "granted by uid:", v1.AllowAlways},
+		{"request-1", "--always", "granted by uid:", v1.AllowAlways},
+		{"request-1", "--once", "allowed for this run by uid:", v1.AllowOnce},
+		{"call-1", "", "allowed by uid:", v1.AllowOnce},
+		{"call-1", "--once", "allowed by uid:", v1.AllowOnce},
+		{"call-1", "--always", "always allowed by uid:", v1.AllowAlways},
+	} {
+		d := newDaemon(t)
+		var call command
+		done, asked := make(chan int), call.stderr.saw("demo asks: Run ask?")
+		go func() { done <- call.run(t.Context(), d, "tools", "call", "demo", "ask", "--progress") }()
+		<-asked
+		args := []string{"approvals", "approve", tc.id}
+		if tc.flag != "" {
+			args = append(args, tc.flag)
+		}
+		out, _ := d.ocmt(t, 0, args...)
+		contains(t, out, tc.want)
+		events, _ := d.ocmt(t, 0, "events", "--json")
+		contains(t, events, `"decision":"`+tc.decision+`"`)
+		if tc.id != "call-1" {
+			d.ocmt(t, 0, "approvals", "deny", "call-1")
+		}
+		<-done
 	}
 }
 
@@ -377,6 +426,9 @@ func TestEventText(t *testing.T) {
 		{v1.EventApproval, `{"id":"x","title":"Run it?"}`, "asks: Run it? (x)"},
 		{v1.EventApproval, `{"id":"x","title":"Run it?","decision":"deny","actor":"uid:1"}`, "denied by uid:1: Run it?"},
 		{v1.EventApproval, `{"id":"x","title":"Run it?","decision":"timeout"}`, "timeout: Run it?"},
+		{v1.EventApproval, `{"id":"x","kind":"permission","title":"It may x.","decision":"allow-once"}`, "allowed for this run: It may x."},
+		{v1.EventConnection, `{"host":"a.example.com","port":443,"phase":"request","method":"GET","path":"/v1","allowed":false,"code":"request_refused"}`, "denied: GET a.example.com:443/v1 (request_refused)"},
+		{v1.EventWish, `{"kind":"env","target":"TZ","sentence":"It may read TZ."}`, "tried: It may read TZ."},
 		{v1.EventGrant, `{"change":"expired","permission":{"sentence":"It may x."}}`, "expired: It may x."},
 		{v1.EventConnection, `{"host":"a.example.com","port":443,"allowed":true}`, "allowed: a.example.com:443"},
 		{v1.EventConnection, `{"host":"a.example.com","code":"not_granted","command":"ocmt plugins grant x"}`, "denied: a.example.com (not_granted); to grant it: ocmt plugins grant x"},

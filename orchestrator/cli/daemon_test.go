@@ -52,6 +52,7 @@ func (d daemon) serve(t *testing.T, parts httpapi.Backend) daemon {
 type command struct {
 	stdin    io.Reader
 	terminal bool // all three streams are one
+	hidden   string
 	stdout   output
 	stderr   output
 }
@@ -100,8 +101,16 @@ func (c *command) run(ctx context.Context, d daemon, args ...string) int {
 	}
 	return Main(ctx, Env{
 		Stdin: c.stdin, Stdout: &c.stdout, Stderr: &c.stderr, Getenv: func(string) string { return "" },
-		IsTerminal: func(any) bool { return c.terminal }, Version: "1.0.0",
+		IsTerminal: func(any) bool { return c.terminal }, Version: "1.0.0", ReadHidden: c.readHidden,
 	}, append([]string{"--socket", d.socket}, args...))
+}
+
+// readHidden types what is hidden; nothing is an interrupt.
+func (c *command) readHidden(context.Context, any) (string, error) {
+	if c.hidden == "" {
+		return "", context.Canceled
+	}
+	return c.hidden, nil
 }
 
 // ocmt runs a command where there is no terminal and checks its exit code.

@@ -59,7 +59,7 @@ func printError(w io.Writer, err error, tenant string) {
 }
 
 // ofTenant matches the beginning of a command that works in a tenant.
-var ofTenant = regexp.MustCompile(`\bocmt (?:plugins|tools|hooks|services|approvals|events|status|audit)\b`)
+var ofTenant = regexp.MustCompile(`\bocmt (?:plugins|tools|hooks|services|approvals|events|status|audit|secrets|network)\b`)
 
 // forTenant makes the commands in a text commands of the tenant, unless it
 // names one already.

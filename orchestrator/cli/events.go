@@ -119,19 +119,13 @@ var eventTexts = map[string]func(json.RawMessage) (string, error){
 	}),
 	v1.EventGrant: describes(func(c v1.PermissionChange) string { return c.Change + ": " + c.Permission.Sentence }),
 	v1.EventConnection: describes(func(c v1.Connection) string {
-		to := c.Host
-		if c.Port != 0 {
-			to = fmt.Sprintf("%s:%d", c.Host, c.Port)
-		}
-		if c.Allowed {
-			return "allowed: " + to
-		}
-		text := withReason("denied: "+to, c.Code)
+		text := withReason(verdict(c)+": "+target(c), c.Code)
 		if c.Command != "" {
 			text += "; to grant it: " + c.Command
 		}
 		return text
 	}),
+	v1.EventWish:      describes(func(p v1.Permission) string { return "tried: " + p.Sentence }),
 	v1.EventConfig:    func(json.RawMessage) (string, error) { return "config.json was changed", nil },
 	v1.EventInstalled: describes(func(p v1.Plugin) string { return fmt.Sprintf("%s %s from %s", p.Name, p.Version, p.Source) }),
 	v1.EventRemoved:   func(json.RawMessage) (string, error) { return "", nil },

@@ -31,11 +31,13 @@ type permission struct{ kind, target, value string }
 type grantWords struct {
 	plaintext bool
 	addresses []string
+	rules     []string
 }
 
 func (g *grantWords) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&g.plaintext, "plaintext", false, "of network: the connection need not be encrypted")
 	cmd.Flags().StringSliceVar(&g.addresses, "addresses", nil, "of network: `RANGES` that the host may have addresses in besides public ones")
+	cmd.Flags().StringArrayVar(&g.rules, "rule", nil, "of network: allow this `REQUEST` only, as in \"GET /v1/*\"; the connection is inspected; may be repeated")
 }
 
 // grant reads KIND WORDS... of a grant.
@@ -67,8 +69,8 @@ func (g *grantWords) read(cmd *cobra.Command, args []string) (permission, error)
 	if _, known := targetChecks[p.kind]; !known {
 		return p, usage(cmd, "%q is no kind of permission; there are network, workspace, secret, env, config, hook, host, resource and registration", p.kind)
 	}
-	if p.kind != kindNetwork && (g.plaintext || len(g.addresses) > 0) {
-		return p, usage(cmd, "--plaintext and --addresses go with network only")
+	if p.kind != kindNetwork && (g.plaintext || len(g.addresses)+len(g.rules) > 0) {
+		return p, usage(cmd, "--plaintext, --addresses and --rule go with network only")
 	}
 	if len(words) == 0 {
 		return p, usage(cmd, "what %s it is about is missing", p.kind)
@@ -93,8 +95,10 @@ func (g *grantWords) read(cmd *cobra.Command, args []string) (permission, error)
 }
 
 // networkValue joins the words and the flags that say how to reach a host:
-// "plaintext,addresses=10.0.0.0/8 192.168.0.0/16".
+// "plaintext,addresses=10.0.0.0/8 192.168.0.0/16,rules=GET /v1/*". The rules come
+// last, since a path may hold a comma.
 func (g *grantWords) networkValue(cmd *cobra.Command, words []string) (string, error) {
+	words, rules := cutRules(words)
 	plain, ranges, inRanges := g.plaintext, slices.Clone(g.addresses), false
 	separator := func(r rune) bool { return r == ',' || r == ' ' }
 	for _, word := range strings.FieldsFunc(strings.Join(words, ","), separator) {
@@ -107,7 +111,7 @@ func (g *grantWords) networkValue(cmd *cobra.Command, words []string) (string, e
 		case inRanges:
 			ranges = append(ranges, list)
 		default:
-			return "", usage(cmd, "%q says in no known way how to reach the host: write plaintext, addresses=RANGE,RANGE, or both", word)
+			return "", usage(cmd, "%q says in no known way how to reach the host: write plaintext, addresses=RANGE,RANGE, rules=REQUEST, or some of them, the rules last", word)
 		}
 	}
 	if inRanges && len(ranges) == 0 {
@@ -120,7 +124,31 @@ func (g *grantWords) networkValue(cmd *cobra.Command, words []string) (string, e
 	if len(ranges) > 0 {
 		parts = append(parts, "addresses="+strings.Join(ranges, " "))
 	}
+	if rules = append(rules, g.rules...); len(rules) > 0 {
+		parts = append(parts, rulesPrefix+strings.Join(rules, " "))
+	}
 	return strings.Join(parts, ","), nil
+}
+
+const rulesPrefix = "rules="
+
+// cutRules takes the rules off the end of the words of a destination.
+func cutRules(words []string) (others, rules []string) {
+	for i, word := range words {
+		before, list, found := strings.Cut(word, rulesPrefix)
+		if !found || before != "" && !strings.HasSuffix(before, ",") {
+			continue
+		}
+		others = slices.Clone(words[:i])
+		if before = strings.TrimSuffix(before, ","); before != "" {
+			others = append(others, before)
+		}
+		if list != "" {
+			rules = append(rules, list)
+		}
+		return others, append(rules, words[i+1:]...)
+	}
+	return words, nil
 }
 
 // readWorkspace reads [ro|rw] PATH; the path may be relative to where the
@@ -201,7 +229,7 @@ func checkValue(p permission) error {
 		}
 	case kindResource:
 		switch p.target {
-		case "memory":
+		case "memory", "state":
 			_, err = plugin.ParseSize(p.value)
 		case "cpus":
 			_, err = plugin.ParseCPUs(p.value)
@@ -229,8 +257,8 @@ func checkDestination(target string) error {
 }
 
 func checkResource(name string) error {
-	if !slices.Contains([]string{"memory", "cpus", "pids"}, name) {
-		return &plugin.PermissionError{Problem: "is no resource", Hint: "the resources are memory, cpus and pids, for example: resource memory 512MiB"}
+	if !slices.Contains([]string{"memory", "cpus", "pids", "state"}, name) {
+		return &plugin.PermissionError{Problem: "is no resource", Hint: "the resources are memory, cpus, pids and state, for example: resource memory 512MiB"}
 	}
 	return nil
 }

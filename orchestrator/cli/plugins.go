@@ -22,7 +22,7 @@ name will do as well.`,
 	},
 		a.installCommand(), a.listCommand(), a.infoCommand(), a.enableCommand(), a.disableCommand(),
 		a.uninstallCommand(), a.reinstallCommand(), a.logsCommand(), a.restartCommand(), a.resetCommand(), a.verifyCommand(),
-		a.permissionsCommand(), a.grantCommand(), a.revokeCommand())
+		a.permissionsCommand(), a.grantCommand(), a.revokeCommand(), a.learnCommand())
 }
 
 // changeCommand makes a command that changes one plugin's state.

@@ -16,15 +16,16 @@ import (
 const maxGrantTime = 365 * 24 * time.Hour // the API's own
 
 // kindsHelp says how each kind of permission is written.
-const kindsHelp = `    network HOST:PORT [plaintext] [addresses=RANGE,RANGE]
-                             connections to a host; "*." stands for one label
+const kindsHelp = `    network HOST:PORT [plaintext] [addresses=RANGE,RANGE] [rules=REQUEST...]
+                             connections to a host; "*." stands for one label;
+                             REQUEST is as in 'GET /v1/*', and inspected
     workspace ro|rw PATH     a directory, at its own path
     secret NAME              a secret
     env NAME                 a variable of the host's environment
     config PATH              a part of config.json: agents.defaults.model
     hook EVENT [RIGHTS]      of observe, modify, block and claim; all if absent
     host METHOD              a call to the agent host: emit
-    resource NAME SIZE       memory, cpus or pids: memory 512MiB
+    resource NAME SIZE       memory, cpus, pids or state: memory 512MiB
     registration KIND:NAME   something that it registers: tool:search`
 
 // negative matches what is said of a negative number, which is read as a flag.
@@ -32,6 +33,7 @@ var negative = regexp.MustCompile(` in (-[0-9].*)$`)
 
 func (a *app) grantCommand() *cobra.Command {
 	var words grantWords
+	var manifest manifestGrant
 	var forTime time.Duration
 	cmd := &cobra.Command{
 		Use:   "grant ID KIND WORDS...",
@@ -41,13 +43,25 @@ func (a *app) grantCommand() *cobra.Command {
 ` + kindsHelp + `
 
 Connections and hooks are in force at once; for the others a plugin that runs is
-restarted. "ocmt plugins permissions ID" shows what it asks for, and the command.`,
+restarted. "ocmt plugins permissions ID" shows what it asks for, and the command.
+
+With --manifest it is all that a permission manifest asks for, such as the one that
+"ocmt plugins learn" writes: it is shown, and granted as a whole or not at all.`,
 		Example: `  ocmt plugins grant my-plugin network api.example.com:443
   ocmt plugins grant my-plugin network db.internal:5432 plaintext addresses=10.1.0.0/16 --for 1h
   ocmt plugins grant my-plugin workspace rw ./project
-  ocmt plugins grant my-plugin hook before_tool_call observe,block`,
-		Args: wordsOf("ID", "KIND"),
+  ocmt plugins grant my-plugin hook before_tool_call observe,block
+  ocmt plugins grant my-plugin --manifest permissions.json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if manifest.file != "" {
+				return exactly("ID")(cmd, args)
+			}
+			return wordsOf("ID", "KIND")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if manifest.file != "" {
+				return a.grantManifest(cmd, args[0], manifest)
+			}
 			p, err := words.grant(cmd, args[1:])
 			if err != nil {
 				return err
@@ -60,6 +74,7 @@ restarted. "ocmt plugins permissions ID" shows what it asks for, and the command
 		},
 	}
 	words.addFlags(cmd)
+	manifest.addFlags(cmd)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if number := negative.FindStringSubmatch(err.Error()); number != nil {
 			return usage(cmd, "%s is negative", number[1])

@@ -73,7 +73,7 @@ func printPlugin(cmd *cobra.Command, p v1.PluginDetail) error {
 			fmt.Fprintf(out, "  %s: %s\n", clean(d.Level), clean(d.Message))
 		}
 	}
-	return nil
+	return printProfile(cmd, p.Profile)
 }
 
 // parameters names what a tool takes, by its JSON schema: the required first,
@@ -129,6 +129,7 @@ func facts(p v1.PluginDetail) [][]string {
 		{"Digest", orDash(p.Digest)},
 		{"Payload", fmt.Sprintf("%s, %s in %d files", p.Form, byteSize(p.Size), p.Files)},
 	}
+	rows = append(rows, confines(p)...)
 	if p.NextAttempt != nil {
 		rows = append(rows, []string{"Next attempt", nextText(p.Plugin)})
 	}
@@ -136,6 +137,55 @@ func facts(p v1.PluginDetail) [][]string {
 		rows = append(rows, []string{"Integrity", p.Integrity})
 	}
 	return rows
+}
+
+// confines says what holds a plugin, as far as that is known.
+func confines(p v1.PluginDetail) (rows [][]string) {
+	if p.Trust != "" {
+		rows = append(rows, []string{"Trust", p.Trust})
+	}
+	if p.Runtime != "" {
+		rows = append(rows, []string{"Runtime", p.Runtime})
+	}
+	if d := p.StateDir; d != nil {
+		size := "not bounded"
+		if d.Max > 0 {
+			size = "of " + byteSize(d.Max)
+		}
+		rows = append(rows, []string{"State dir", fmt.Sprintf("%s, %s used, %s", d.Kind, byteSize(d.Used), size)})
+	}
+	if n := p.Network; n != nil {
+		rows = append(rows, []string{"Network", fmt.Sprintf("%d open, %d allowed, %d denied, %s looked up in vain; %s up, %s down",
+			n.Open, n.Allowed, n.Denied, count(int(n.Reported), "name"), byteSize(n.BytesUp), byteSize(n.BytesDown))})
+	}
+	return rows
+}
+
+// printProfile prints the controls of a sandbox: what each is set to, what it
+// stops, and what is to be known of it on this host.
+func printProfile(cmd *cobra.Command, profile []v1.ProfileRow) error {
+	if len(profile) == 0 {
+		return nil
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), "\nSandbox:")
+	var rows [][]string
+	for _, c := range profile {
+		lines := wrap(c.Setting, textWidth)
+		if c.Against != "" {
+			lines = append(lines, wrap("against "+c.Against, textWidth)...)
+		}
+		if c.Note != "" {
+			lines = append(lines, wrap("note: "+c.Note, textWidth)...)
+		}
+		for i, line := range lines {
+			name := ""
+			if i == 0 {
+				name = c.Name
+			}
+			rows = append(rows, []string{"  " + name, line})
+		}
+	}
+	return table(cmd, rows)
 }
 
 // nextText says when a plugin is started again by itself.

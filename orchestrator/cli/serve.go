@@ -4,17 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 
+	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 )
 
@@ -53,6 +56,7 @@ var (
 	engines     = []string{"auto", "docker", "containerd"} // as in package engine
 	logLevels   = []string{"debug", "info", "warn", "error"}
 	imageDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	trustLevels = []string{v1.TrustNPM, v1.TrustArchive, v1.TrustPath, v1.TrustVerified, allLevels}
 	hostName    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 )
 
@@ -73,6 +77,7 @@ With --listen it answers on a TCP address too: with TLS, and only to who has a
 token of "ocmt tokens create".`,
 		Example: `  ocmt serve
   ocmt serve --home /var/lib/ocmt --runtime runsc
+  ocmt serve --require-runtime npm=runsc --require-runtime archive=runsc
   ocmt serve --listen 10.0.0.5:8443 --tls-cert cert.pem --tls-key key.pem`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -96,6 +101,9 @@ token of "ocmt tokens create".`,
 	cmd.Flags().StringVar(&opts.BaseImage, "base-image", "", "`DIGEST` of another base image to allow and use")
 	cmd.Flags().StringToStringVar(&opts.CallSockets, "call-socket", nil,
 		"`TENANT=PATH` of the socket for a tenant's hosts, mode 0660, instead of the home's own; may be repeated")
+	cmd.Flags().StringVar(&opts.Resolver, "resolver", "", "DNS server `HOST:PORT` for the connections of plugins (default the host's own)")
+	cmd.Flags().StringToStringVar(&opts.RequireRuntime, "require-runtime", nil,
+		"`LEVEL=RUNTIME`: run plugins of a level of trust with that OCI runtime, or not at all; LEVEL is "+strings.Join(trustLevels, ", ")+"; may be repeated")
 	cmd.Flags().StringVar(&opts.Listen, "listen", "", "also serve callers with a token, with TLS, on a TCP `HOST:PORT`")
 	cmd.Flags().StringVar(&opts.TLSCert, "tls-cert", "", "PEM `FILE` with the certificate for --listen; a new one is used when it changes")
 	cmd.Flags().StringVar(&opts.TLSKey, "tls-key", "", "PEM `FILE` with its key")
@@ -142,7 +150,33 @@ func checkServe(cmd *cobra.Command, opts ServeOptions) error {
 	case opts.BaseImage != "" && !imageDigest.MatchString(opts.BaseImage):
 		return usage(cmd, "--base-image %q is no digest of the form sha256:<64 hex digits>", opts.BaseImage)
 	}
+	if err := checkNetwork(cmd, opts); err != nil {
+		return err
+	}
 	return checkListen(cmd, opts)
+}
+
+// allLevels stands for plugins of every level of trust.
+const allLevels = "all"
+
+// checkNetwork refuses a resolver without a port, and runtimes of levels that
+// there are not.
+func checkNetwork(cmd *cobra.Command, opts ServeOptions) error {
+	if opts.Resolver != "" {
+		host, port, err := net.SplitHostPort(opts.Resolver)
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" {
+			return usage(cmd, "--resolver %q is not of the form HOST:PORT", opts.Resolver)
+		}
+	}
+	for _, level := range slices.Sorted(maps.Keys(opts.RequireRuntime)) {
+		switch {
+		case !slices.Contains(trustLevels, level):
+			return usage(cmd, "--require-runtime: %q is not one of %s", level, strings.Join(trustLevels, ", "))
+		case opts.RequireRuntime[level] == "":
+			return usage(cmd, "--require-runtime %s= names no runtime", level)
+		}
+	}
+	return nil
 }
 
 // checkListen refuses to listen on TCP without TLS.

@@ -178,7 +178,7 @@ func printPending(w io.Writer, pending []v1.Approval, tenants bool) {
 // answerCommand is what answers a request: an approval or, if it lacks a
 // detail, the command that shows what to grant.
 func answerCommand(p v1.Approval) string {
-	if slices.Contains(p.Decisions, v1.AllowOnce) {
+	if slices.Contains(p.Decisions, v1.AllowOnce) || slices.Contains(p.Decisions, v1.AllowAlways) {
 		return forTenant("ocmt approvals approve "+p.ID, p.Tenant)
 	}
 	return forTenant("ocmt plugins permissions "+p.Plugin, p.Tenant)

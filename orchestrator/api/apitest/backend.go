@@ -64,6 +64,12 @@ func New() *Backend {
 			{Kind: "hook", Name: "message_received"}, {Kind: "hook", Name: "gateway_start"}, {Kind: "command", Name: "demo"},
 		},
 		Diagnostics: []v1.Diagnostic{{Level: "warn", Message: "registers no schema"}},
+		Trust:       v1.TrustNPM, Runtime: "runc", StateDir: &v1.StateUse{Kind: "image", Max: 256 << 20, Used: 3 << 20},
+		Network: &v1.NetworkStats{Open: 1, Allowed: 4, Denied: 2, Reported: 1, BytesUp: 2048, BytesDown: 5 << 20},
+		Profile: []v1.ProfileRow{
+			{Name: "capabilities", Setting: "none", Against: "whatever root may do"},
+			{Name: "network", Setting: "none", Against: "reaching anything by itself", Note: "granted hosts are reached through the broker"},
+		},
 	}
 	metrics := v1.PluginDetail{
 		Plugin: v1.Plugin{Tenant: "acme", ID: "metrics", Name: "metrics", Version: "0.1.0", Source: "path", Spec: "/src/metrics", State: "disabled"},

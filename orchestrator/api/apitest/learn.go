@@ -91,7 +91,7 @@ func (b *Backend) GrantManifest(ctx context.Context, tenant, ref string, req v1.
 		out.Permissions = append(out.Permissions, v1.Permission{Kind: "env", Target: name, Sentence: "read the variable " + name, Origin: "grant"})
 	}
 	if asked.Workspace != "" {
-		out.Left = []v1.Permission{{Kind: "workspace", Target: "PATH", Value: asked.Workspace, Sentence: "read a directory", Command: "ocmt plugins grant " + p.ID + " workspace PATH --rights " + asked.Workspace}}
+		out.Left = []v1.Permission{{Kind: "workspace", Target: "PATH", Value: asked.Workspace, Sentence: "read a directory", Command: "ocmt plugins grant " + p.ID + " workspace " + asked.Workspace + " PATH"}}
 	}
 	if req.DryRun {
 		return out, nil

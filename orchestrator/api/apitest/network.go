@@ -31,8 +31,8 @@ func connections() []v1.Connection {
 // Connections returns four entries of demo that were made since New, of them one
 // of several denials, and one of metrics.
 func (b *Backend) Connections(ctx context.Context, tenant string, q v1.ConnectionQuery) ([]v1.Connection, error) {
-	id := ""
-	if q.Plugin != "" {
+	id := q.Plugin
+	if id != "" && tenant != "" {
 		p, err := b.Get(ctx, tenant, q.Plugin)
 		if err != nil {
 			return nil, err
@@ -40,7 +40,7 @@ func (b *Backend) Connections(ctx context.Context, tenant string, q v1.Connectio
 		id = p.ID
 	}
 	list := slices.DeleteFunc(connections(), func(c v1.Connection) bool {
-		return tenant != "" && c.Tenant != tenant || id != "" && c.Plugin != id || q.Denied && c.Allowed || !q.Since.IsZero() && !c.Time.After(q.Since)
+		return tenant != "" && c.Tenant != tenant || id != "" && c.Plugin != id || q.Denied && c.Allowed && c.Code == "" || !q.Since.IsZero() && !c.Time.After(q.Since)
 	})
 	return list[max(0, len(list)-q.Limit):], nil
 }

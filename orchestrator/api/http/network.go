@@ -22,7 +22,7 @@ func (a *api) networkRoutes(r *routes) {
 
 // NetworkParam says which entries of the network log to send; see [TenantParam].
 type NetworkParam struct {
-	Plugin string    `query:"plugin" doc:"only this one's: its id, or its package name"`
+	Plugin string    `query:"plugin" doc:"only this one's: its id or, of one tenant, its package name"`
 	Denied bool      `query:"denied" doc:"only what was denied or cut off"`
 	Since  time.Time `query:"since" doc:"later ones only"`
 	Limit  int       `query:"limit" minimum:"1" maximum:"5000" default:"200" doc:"the newest ones only"`

@@ -48,7 +48,7 @@ const (
 
 // ConnectionQuery says which entries of the network log to return.
 type ConnectionQuery struct {
-	Plugin string    // id or package name; "" is every plugin
+	Plugin string    // id, or of one tenant the package name; "" is every plugin
 	Denied bool      // those only that were denied or cut off
 	Since  time.Time // later ones only, if not zero
 	Limit  int       // the newest ones only; 1 to MaxConnections

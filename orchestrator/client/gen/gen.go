@@ -115,7 +115,7 @@ func ListAllHooks(params ListAllHooksParams) Request[v1.HookList] {
 
 // AllConnectionsParams are the optional parameters of [AllConnections].
 type AllConnectionsParams struct {
-	Plugin *string    // only this one's: its id, or its package name
+	Plugin *string    // only this one's: its id or, of one tenant, its package name
 	Denied *bool      // only what was denied or cut off
 	Since  *time.Time // later ones only
 	Limit  *int64     // the newest ones only
@@ -304,7 +304,7 @@ func AttachHost(tenant string) Request[None] {
 
 // ConnectionsParams are the optional parameters of [Connections].
 type ConnectionsParams struct {
-	Plugin *string    // only this one's: its id, or its package name
+	Plugin *string    // only this one's: its id or, of one tenant, its package name
 	Denied *bool      // only what was denied or cut off
 	Since  *time.Time // later ones only
 	Limit  *int64     // the newest ones only

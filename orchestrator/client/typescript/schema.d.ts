@@ -1946,7 +1946,7 @@ export interface operations {
     "all-connections": {
         parameters: {
             query?: {
-                /** @description only this one's: its id, or its package name */
+                /** @description only this one's: its id or, of one tenant, its package name */
                 plugin?: string;
                 /** @description only what was denied or cut off */
                 denied?: boolean;
@@ -2335,7 +2335,7 @@ export interface operations {
     connections: {
         parameters: {
             query?: {
-                /** @description only this one's: its id, or its package name */
+                /** @description only this one's: its id or, of one tenant, its package name */
                 plugin?: string;
                 /** @description only what was denied or cut off */
                 denied?: boolean;
