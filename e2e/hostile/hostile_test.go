@@ -57,9 +57,10 @@ type attack struct {
 	tool, params string
 
 	// want holds regular expressions for the whole of what became of an
-	// attempt. The first of these keys that is there counts: "RUNTIME/ATTEMPT",
-	// "ATTEMPT", "RUNTIME", "". A call that fails has the one attempt "call",
-	// with "CODE: MESSAGE", and an answer that is no object the one "answer".
+	// attempt; in its name, "{NAME}" stands for w.vars[NAME]. The first of these
+	// keys that is there counts: "RUNTIME/ATTEMPT", "ATTEMPT", "RUNTIME", "". A
+	// call that fails has the one attempt "call", with "CODE: MESSAGE", and an
+	// answer that is no object the one "answer".
 	want map[string]string
 	// inside says why an attempt may succeed within the sandbox. Without it,
 	// none does.
@@ -244,7 +245,7 @@ func (a *attack) judge(t *testing.T, answer map[string]string) {
 	}
 	for key := range a.want {
 		runtime, attempt, ok := strings.Cut(key, "/")
-		if !ok {
+		if !ok || !knownRuntimes[runtime] {
 			runtime, attempt = "", key
 		}
 		if _, made := answer[attempt]; !made && attempt != "" && !knownRuntimes[attempt] && (runtime == "" || runtime == runtimeName()) {

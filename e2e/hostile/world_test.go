@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,6 +184,15 @@ func (w *world) fill(args []string) []string {
 	return filled
 }
 
+// general is the opposite of fill, for names of attempts.
+func (w *world) general(name string) string {
+	vars := slices.SortedFunc(maps.Keys(w.vars), func(a, b string) int { return len(w.vars[b]) - len(w.vars[a]) })
+	for _, v := range vars {
+		name = strings.ReplaceAll(name, w.vars[v], "{"+v+"}")
+	}
+	return name
+}
+
 // call makes the attack and notes what became of it.
 func (w *world) call(t *testing.T, tool, params string) {
 	t.Helper()
@@ -196,6 +206,7 @@ func (w *world) call(t *testing.T, tool, params string) {
 		w.answer["answer"] = string(result)
 	}
 	for attempt, became := range object {
+		attempt = w.general(attempt)
 		if text, ok := became.(string); ok {
 			w.answer[attempt] = text
 		} else {
