@@ -7,8 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/tailscale/hujson"
 
+	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
@@ -68,6 +70,60 @@ func (e *Edit) SetEnabled(id string, on bool) error {
 // RemoveEntry removes the entry of a plugin with its configuration, if there
 // is one.
 func (e *Edit) RemoveEntry(id string) error { return e.remove("entries", id) }
+
+// ReplaceConfigValue puts a value, strict JSON, in the place of the one at
+// pointer within plugins.entries.<id>.config, if that is still expect: the same
+// JSON, however it is written. Comments within the value go with it. NotFound
+// if there is no value, Conflict if there is another one.
+func (e *Edit) ReplaceConfigValue(id string, pointer []string, expect, with json.RawMessage) error {
+	if err := plugin.CheckID(id); err != nil {
+		return err
+	}
+	at, err := e.configValue(id, pointer)
+	if err != nil {
+		return err
+	}
+	if !sameJSON(strictJSON(at), expect) {
+		return fault.New(errdefs.ErrConflict, "config_changed", "%s of %s is not what it was", JoinPath(pointer), id).
+			WithHint("look at it in config.json and try again")
+	}
+	value, err := hujson.Parse(with)
+	if err != nil || !json.Valid(with) {
+		return invalid("cannot set %s of %s to what is no JSON", JoinPath(pointer), id)
+	}
+	at.Value = value.Value
+	return nil
+}
+
+// configValue returns the place of a value in an entry's configuration.
+func (e *Edit) configValue(id string, pointer []string) (*hujson.Value, error) {
+	if len(pointer) == 0 { // the whole is an object, and stays one
+		return nil, noValue(id, pointer)
+	}
+	at := e.tree
+	for _, name := range append([]string{"plugins", "entries", id, "config"}, pointer...) {
+		next := below(at, name)
+		if next == nil {
+			return nil, noValue(id, pointer)
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// below returns a member of an object or an element of a list, nil if there is
+// none.
+func below(v *hujson.Value, name string) *hujson.Value {
+	switch in := v.Value.(type) {
+	case *hujson.Object:
+		return member(in, name)
+	case *hujson.Array:
+		if i := element(name, len(in.Elements)); i >= 0 {
+			return &in.Elements[i]
+		}
+	}
+	return nil
+}
 
 func (e *Edit) remove(section, id string) error {
 	if err := plugin.CheckID(id); err != nil {

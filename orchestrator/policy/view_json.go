@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -129,8 +128,8 @@ func writeValue(out *bytes.Buffer, value any) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, bytes.NewReader(text))
-	return err
+	out.Write(text)
+	return nil
 }
 
 func writeList(out *bytes.Buffer, begin, end string, n int, write func(int) error) error {
