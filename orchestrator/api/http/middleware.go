@@ -30,6 +30,13 @@ const requestIDHeader = "X-Request-Id"
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
+// inertHeaders keep a browser from taking an answer, much of which is what
+// plugins said, for anything that it runs.
+var inertHeaders = map[string]string{
+	"X-Content-Type-Options":  "nosniff",
+	"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
 // observe gives every request an id, its caller and an entry in the log, and
 // keeps a handler's panic from ending more than its request.
 func (a *api) observe(next http.Handler) http.Handler {
@@ -41,6 +48,9 @@ func (a *api) observe(next http.Handler) http.Handler {
 		}
 		w := &responseWriter{ResponseWriter: inner, control: http.NewResponseController(inner), timeout: a.writeTimeout}
 		w.Header().Set(requestIDHeader, id)
+		for name, value := range inertHeaders {
+			w.Header().Set(name, value)
+		}
 		caller, err := a.identify(r)
 		ctx, leave := caller.while(WithCaller(r.Context(), caller))
 		defer leave()
