@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,10 +83,17 @@ func (w *world) clean(t *testing.T, code int, args ...string) string {
 	if got != code {
 		t.Errorf("ocmt %s: exit code %d, want %d:\n%.2000q", strings.Join(args, " "), got, code, text)
 	}
-	for i, r := range strings.ReplaceAll(text, "\r\n", "\n") {
+	shown := strings.ReplaceAll(text, "\r\n", "\n")
+	if slices.Contains(args, "install") {
+		shown = strings.ReplaceAll(shown, "\r\x1b[K", "") // by which ocmt itself replaces its last line
+	}
+	if !utf8.ValidString(shown) {
+		t.Errorf("ocmt %s prints what is no UTF-8: %.400q", strings.Join(args, " "), shown)
+	}
+	for i, r := range shown {
 		bad := r != '\n' && r != '\t' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
-		if bad || r == utf8.RuneError {
-			t.Errorf("ocmt %s prints %q:\n%.400q", strings.Join(args, " "), r, text[max(0, i-100):])
+		if bad {
+			t.Errorf("ocmt %s prints %q:\n%.400q", strings.Join(args, " "), r, shown[max(0, i-100):])
 			break
 		}
 	}

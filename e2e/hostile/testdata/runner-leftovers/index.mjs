@@ -9,7 +9,8 @@ export const tools = [{
     for (let i = 0; i < 100; i++) setInterval(() => {}, 1);
     createServer().listen("/tmp/left.sock");
     for (let i = 0; i < 2; i++) new Worker("for (;;);", { eval: true });
-    for (let i = 0; i < 3; i++) spawn("sh", ["-c", "trap '' TERM HUP INT; while :; do sleep 1; done"], { detached: true, stdio: "ignore" }).unref();
+    const child = "for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT']) process.on(signal, () => {}); setInterval(() => {}, 1000)";
+    for (let i = 0; i < 2; i++) spawn(process.execPath, ["-e", child], { detached: true, stdio: "ignore" }).unref();
     return { left: "everything" };
   },
 }];

@@ -1,5 +1,6 @@
 // Replaces the ways by which the runner prints, and closes them.
 import { closeSync, writeSync } from "node:fs";
+import { attempt } from "./hostile.mjs";
 
 export const tools = [
   {
@@ -12,7 +13,9 @@ export const tools = [
       }
       console.log = console.error = console.warn = () => {};
       process.emitWarning = () => {};
-      for (let i = 0; i < 2000; i++) writeSync(1, `direct ${i} ${"x".repeat(1000)}\n`);
+      await attempt(() => {
+        for (let i = 0; i < 2000; i++) writeSync(1, `direct ${i} ${"x".repeat(1000)}\n`); // until the pipe is full
+      });
       for (const fd of [1, 2]) closeSync(fd);
       return { replaced: "all" };
     },
