@@ -151,3 +151,38 @@ func TestServeListen(t *testing.T) {
 		})
 	}
 }
+
+// serve knows the levels of trust, and a resolver when it sees one.
+func TestServeNetwork(t *testing.T) {
+	for _, tc := range []struct {
+		args string
+		says string // empty: it starts
+	}{
+		{"--resolver 192.0.2.53:53 --require-runtime npm=runsc --require-runtime all=runc", ""},
+		{"--resolver [2001:db8::53]:53", ""},
+		{"--resolver 192.0.2.53", "HOST:PORT"},
+		{"--resolver :53", "HOST:PORT"},
+		{"--resolver 192.0.2.53:dns", "HOST:PORT"},
+		{"--resolver 192.0.2.53:0", "HOST:PORT"},
+		{"--require-runtime pip=runsc", `"pip" is not one of npm, archive, path, verified, all`},
+		{"--require-runtime npm=", "npm= names no runtime"},
+		{"--require-runtime npm", "must be formatted as key=value"},
+	} {
+		var errs bytes.Buffer
+		var served *ServeOptions
+		code := Main(t.Context(), Env{
+			Stdout: &errs, Stderr: &errs, IsTerminal: func(any) bool { return false }, Getenv: func(string) string { return "" },
+			Serve: func(_ context.Context, o ServeOptions) error { served = &o; return nil },
+		}, append([]string{"serve", "--home", t.TempDir()}, strings.Fields(tc.args)...))
+		if tc.says == "" {
+			if code != 0 || served == nil || !strings.Contains(tc.args, served.Resolver) || strings.Contains(tc.args, "npm=") && served.RequireRuntime["npm"] != "runsc" {
+				t.Errorf("%s: exit code %d, options %+v\n%s", tc.args, code, served, &errs)
+			}
+			continue
+		}
+		if code != 2 || served != nil {
+			t.Errorf("%s: exit code %d, started: %v, want 2 and not", tc.args, code, served != nil)
+		}
+		contains(t, errs.String(), tc.says)
+	}
+}

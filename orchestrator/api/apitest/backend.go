@@ -47,6 +47,8 @@ type Backend struct {
 	secrets  []secret
 	rotated  int
 	learning v1.Learning // of demo
+
+	learnUntil time.Time
 }
 
 // New returns a backend with its plugins.

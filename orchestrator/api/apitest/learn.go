@@ -32,6 +32,7 @@ func (b *Backend) Learn(ctx context.Context, tenant, ref string, req v1.LearnReq
 	since := Epoch
 	until := since.Add(time.Duration(req.ForSeconds) * time.Second)
 	b.learning = v1.Learning{On: true, Since: &since, Until: &until}
+	b.learnUntil = time.Now().Add(until.Sub(since))
 	for _, w := range wishes() {
 		b.wish(w)
 	}
@@ -69,6 +70,7 @@ func (b *Backend) Learning(ctx context.Context, tenant, ref string) (v1.Learning
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.learning.On = b.learning.On && time.Now().Before(b.learnUntil)
 	return b.learning, nil
 }
 
