@@ -31,7 +31,7 @@ type rig struct {
 	broker  *Broker
 	socket  string
 	stop    func()          // ends Serve and waits for it
-	records chan Connection // what ended or was denied
+	records chan Connection // what ended or was denied, and requests
 	opens   chan Connection // what was allowed
 
 	refuse func(Connection) error // makes records fail, unless nil
@@ -193,7 +193,7 @@ func (r *rig) record(t testing.TB) Connection {
 	t.Helper()
 	select {
 	case c := <-r.records:
-		if c.Phase != PhaseClose && c.Phase != PhaseDenied || c.Count < 1 || c.ID == 0 && c.Port != 0 {
+		if c.Phase != PhaseClose && c.Phase != PhaseDenied && c.Phase != PhaseRequest || c.Count < 1 || c.ID == 0 && c.Port != 0 {
 			t.Errorf("recorded %+v", c)
 		}
 		return c
