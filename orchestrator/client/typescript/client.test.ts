@@ -60,6 +60,25 @@ test("names stay in their segment", async (t) => {
   }
 });
 
+test("secrets are sent in a body, and answers may be empty", async (t) => {
+  const asked: string[] = [];
+  const { api } = connect(await serve(t, async (request, answer) => {
+    const body = (await Array.fromAsync(request)).join("");
+    asked.push(`${request.method} ${request.url} ${body}`);
+    if (request.method === "PUT") answer.writeHead(200, { "content-type": "application/json" }).end('{"name":"KEY","plugins":[]}');
+    else answer.writeHead(204).end();
+  }));
+  const path = { tenant: "default", secret: "KEY" };
+  const set = await ok(api.PUT("/v1/tenants/{tenant}/secrets/{secret}", { params: { path }, body: { value: "k", host: "api.example.com", header: "X-Key" } }));
+  assert.equal(set.name, "KEY");
+  assert.equal(await ok(api.DELETE("/v1/tenants/{tenant}/secrets/{secret}", { params: { path } })), undefined);
+  await ok(api.POST("/v1/secrets/rotate"));
+  assert.deepEqual(asked, [
+    'PUT /v1/tenants/default/secrets/KEY {"value":"k","host":"api.example.com","header":"X-Key"}',
+    "DELETE /v1/tenants/default/secrets/KEY ", "POST /v1/secrets/rotate ",
+  ]);
+});
+
 test("a stream that breaks off is an error", async (t) => {
   const bodies = ["", "event: update\ndata: 1\n\n", "event: done\ndata: {\n\n"];
   for (const [i, body] of [...bodies, "cut"].entries()) {
