@@ -36,18 +36,23 @@ func (tr *Traces) Look(ctx context.Context) ([]string, error) {
 	}
 	var inside []string
 	for _, id := range running {
-		tr.ids[id] = true
-		pid, err := tr.daemon.engine.PID(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		found, err := tr.container(id, pid)
+		found, err := tr.LookAt(ctx, id)
 		if err != nil {
 			return nil, err
 		}
 		inside = append(inside, found...)
 	}
 	return inside, nil
+}
+
+// LookAt is Look for one container.
+func (tr *Traces) LookAt(ctx context.Context, id string) ([]string, error) {
+	pid, err := tr.daemon.engine.PID(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	tr.ids[id] = true
+	return tr.container(id, pid)
 }
 
 // container adds what belongs to a container with that first process.

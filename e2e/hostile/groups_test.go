@@ -6,7 +6,7 @@ import "slices"
 // this order.
 func groups() []group {
 	return slices.Concat(
-		[]group{filesGroup(), kernelGroup()},
+		[]group{filesGroup(), kernelGroup(), resourcesGroup(), lifeGroup()},
 		[]group{busGroup(), floodsGroup(), messagesGroup(), runnerGroup(), hooksGroup(), outputGroup(), tenantsGroup()},
 	)
 }

@@ -243,12 +243,15 @@ func (a *attack) judge(t *testing.T, answer map[string]string) {
 			t.Errorf("%s: %q, and the row does not say why that is harmless", attempt, got)
 		}
 	}
+	if answer["call"] != "" { // there was no more to attempt
+		return
+	}
 	for key := range a.want {
 		runtime, attempt, ok := strings.Cut(key, "/")
 		if !ok || !knownRuntimes[runtime] {
 			runtime, attempt = "", key
 		}
-		if _, made := answer[attempt]; !made && attempt != "" && !knownRuntimes[attempt] && (runtime == "" || runtime == runtimeName()) {
+		if _, made := answer[attempt]; !made && attempt != "" && attempt != "call" && !knownRuntimes[attempt] && (runtime == "" || runtime == runtimeName()) {
 			t.Errorf("%s was not attempted", attempt)
 		}
 	}
