@@ -50,7 +50,7 @@ type Plugins interface {
 type Config struct {
 	Store   Store
 	Plugins Plugins
-	Limits  policy.Limits // those that need no grant
+	Limits  func(plugin.Source) policy.Limits // those that need no grant
 	// Changed is told when what a plugin may do has changed, with the lock of
 	// nothing held, one call at a time per plugin.
 	Changed func(key plugin.Key, before, after policy.Effective)
@@ -96,9 +96,15 @@ func Load(ctx context.Context, cfg Config) (*Authority, error) {
 		a.unit(key).denied = ids
 	}
 	for key, u := range a.units {
-		u.effective = policy.Resolve(time.Now(), u.grants, cfg.Plugins.Narrowing(key), cfg.Limits)
+		u.effective = policy.Resolve(time.Now(), u.grants, cfg.Plugins.Narrowing(key), a.limits(key))
 	}
 	return a, nil
+}
+
+// limits returns those of a plugin that needs no grant for them.
+func (a *Authority) limits(key plugin.Key) policy.Limits {
+	installed, _ := a.cfg.Plugins.Installed(key)
+	return a.cfg.Limits(installed.Source)
 }
 
 // unit returns the plugin's unit and makes it if need be.
@@ -225,11 +231,11 @@ func (a *Authority) Forget(key plugin.Key) {
 // update applies a change, and tells of what follows from it. The caller
 // holds u.changing.
 func (a *Authority) update(key plugin.Key, u *unit, change func()) {
-	narrowing := a.cfg.Plugins.Narrowing(key)
+	narrowing, limits := a.cfg.Plugins.Narrowing(key), a.limits(key)
 	a.mu.Lock()
 	before := u.effective
 	change()
-	u.effective = policy.Resolve(time.Now(), merge(u.grants, u.run), narrowing, a.cfg.Limits)
+	u.effective = policy.Resolve(time.Now(), merge(u.grants, u.run), narrowing, limits)
 	after := u.effective
 	a.mu.Unlock()
 	select {

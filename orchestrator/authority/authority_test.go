@@ -129,7 +129,7 @@ func setup(t *testing.T, s authority.Store, real *store.Store) (*authority.Autho
 func load(t *testing.T, s authority.Store, p *installed) *authority.Authority {
 	t.Helper()
 	a, err := authority.Load(t.Context(), authority.Config{
-		Store: s, Plugins: p, Limits: policy.DefaultLimits(), Changed: p.changed, Expired: p.ended,
+		Store: s, Plugins: p, Limits: policy.DefaultLimits, Changed: p.changed, Expired: p.ended,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ func (a *Authority) Requests(key plugin.Key) []policy.Request {
 	if !ok {
 		return nil
 	}
-	narrowing := a.cfg.Plugins.Narrowing(key)
+	narrowing, limits := a.cfg.Plugins.Narrowing(key), a.cfg.Limits(installed.Source)
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	u := a.units[key]
@@ -45,9 +45,9 @@ func (a *Authority) Requests(key plugin.Key) []policy.Request {
 		u = &unit{}
 	}
 	now := time.Now()
-	asked := policy.Asked(installed.Descriptor, installed.Surface, a.cfg.Limits)
+	asked := policy.Asked(installed.Descriptor, installed.Surface, limits)
 	granted := merge(u.grants, u.run)
-	asks := slices.Concat(policy.Wanted(narrowing, asked, granted, a.cfg.Limits, now), u.wishes, asked)
+	asks := slices.Concat(policy.Wanted(narrowing, asked, granted, limits, now), u.wishes, asked)
 	return policy.Pending(key, asks, granted, u.denied, now)
 }
 

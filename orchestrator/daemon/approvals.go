@@ -86,11 +86,24 @@ func requestApproval(key plugin.Key, r policy.Request) v1.Approval {
 // decisionsOn says what a request can be resolved with: one that lacks a
 // detail must be granted by name.
 func decisionsOn(r policy.Request) []string {
-	if r.Class == policy.NeedsDetail {
+	switch {
+	case lacksDetail(r):
 		return []string{v1.Deny}
+	case forOneRun(r.Kind):
+		return []string{v1.AllowOnce, v1.AllowAlways, v1.Deny}
 	}
-	return []string{v1.AllowOnce, v1.AllowAlways, v1.Deny}
+	return []string{v1.AllowAlways, v1.Deny}
 }
+
+// lacksDetail says that a request does not say all that a grant must. A secret
+// has what it takes once it is set.
+func lacksDetail(r policy.Request) bool {
+	return r.Class == policy.NeedsDetail && r.Kind != policy.Secret
+}
+
+// forOneRun says that a permission takes effect on a running plugin, so that it
+// can be allowed until the plugin's instance ends.
+func forOneRun(kind policy.Kind) bool { return kind == policy.Network || kind == policy.Hook }
 
 func (b approvalAPI) Resolve(ctx context.Context, tenant, id, decision string) (v1.Approval, error) {
 	for _, p := range b.d.catalog.list(tenant) {
@@ -117,18 +130,39 @@ func (b approvalAPI) resolveRequest(ctx context.Context, p plugin.Installed, r p
 		}
 		return out, err
 	}
-	if r.Class == policy.NeedsDetail {
+	if lacksDetail(r) {
 		return v1.Approval{}, fault.New(errdefs.ErrFailedPrecondition, "needs_detail", "this request cannot be approved as it is: %s", r.Explain()).
 			WithHint("grant it by name: %s", r.Command)
 	}
 	g, err := policy.ParseGrant(string(r.Kind), r.Target, r.Value)
 	if err == nil {
-		err = b.d.checkGrant(g)
+		err = b.d.checkGrant(p, g)
 	}
 	if err != nil {
 		return v1.Approval{}, err
 	}
+	if decision == v1.AllowOnce {
+		return out, b.d.allowRun(ctx, p.Key, g)
+	}
 	g.Origin, g.Actor, g.At = policy.OriginApproval, actorOf(ctx), time.Now().UTC()
 	_, err = b.d.grant(ctx, p, g)
 	return out, err
+}
+
+// allowRun lets a plugin do something until its instance ends.
+func (d *Daemon) allowRun(ctx context.Context, key plugin.Key, g policy.Grant) error {
+	switch {
+	case !forOneRun(g.Kind):
+		return fault.New(errdefs.ErrInvalidArgument, "not_for_one_run", "a permission of the kind %s cannot be allowed for one run: it takes a restart", g.Kind).
+			WithHint("grant it, for a while if you like: ocmt plugins grant %s%s %s %s --for 1h", key.ID, tenantFlag(key.Tenant), g.Kind, plugin.Printable(g.Target, 200))
+	case d.newest(key) == nil:
+		return fault.New(errdefs.ErrFailedPrecondition, "not_running", "plugin %s does not run", key.ID).
+			WithHint("grant it for good instead, or start the plugin first")
+	}
+	g.Origin, g.Actor, g.At = policy.OriginRun, actorOf(ctx), time.Now().UTC()
+	err := d.audited(ctx, key, "permission.allow", describeGrant(g), func() error { d.authority.AllowRun(key, g); return nil })
+	if err == nil {
+		d.tellPermission(key, "granted", permissionOf(g))
+	}
+	return err
 }

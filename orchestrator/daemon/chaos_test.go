@@ -91,7 +91,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	s.eventually("what runs is what counts", func() bool {
 		u := s.running(key)
-		return u != nil && !s.stale(key) && !policy.RestartNeeded(u.allowed, s.authority.Effective(key))
+		return u != nil && !s.stale(key) && !policy.RestartNeeded(u.made.allowed, s.authority.Effective(key))
 	})
 	onDisk, err := s.store.Grants(t.Context(), key)
 	if inMemory := s.authority.Grants(key); err != nil || len(onDisk) != len(inMemory) {

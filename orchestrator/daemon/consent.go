@@ -24,7 +24,7 @@ func (d *Daemon) reviewer(req httpapi.Install) func(context.Context, plugin.Inst
 	return func(ctx context.Context, p plugin.Installed) (install.Consent, error) {
 		review := policy.NewReview(policy.Candidate{
 			Descriptor: p.Descriptor, Surface: p.Surface, Payload: p.Payload.Digest,
-			Granted: d.authority.Grants(p.Key), Limits: d.limits,
+			Granted: d.authority.Grants(p.Key), Limits: policy.DefaultLimits(p.Source),
 		}, time.Now())
 		answer := httpapi.Answer{Accept: req.Accept, Actor: actorOf(ctx)}
 		switch {
@@ -44,7 +44,7 @@ func (d *Daemon) reviewer(req httpapi.Install) func(context.Context, plugin.Inst
 		}
 		consent := install.Consent{Grants: review.Grants(accept, actor, time.Now().UTC()), Digest: review.Digest, Actor: actor}
 		for _, g := range consent.Grants {
-			if err := d.checkGrant(g); err != nil {
+			if err := d.checkGrant(p, g); err != nil {
 				return install.Consent{}, fmt.Errorf("plugin %s asks for what this host cannot give: %w", p.Key.ID, err)
 			}
 		}
@@ -108,7 +108,7 @@ func (d *Daemon) compared(p plugin.Installed) []v1.Diagnostic {
 		}
 	}
 	if before, ok := d.catalog.Installed(p.Key); ok {
-		_, removed := policy.Diff(before.Descriptor.Permissions, p.Descriptor.Permissions, d.limits)
+		_, removed := policy.Diff(before.Descriptor.Permissions, p.Descriptor.Permissions, policy.DefaultLimits(p.Source))
 		for _, a := range removed {
 			notes = append(notes, v1.Diagnostic{Level: "info", Message: "it no longer asks for this, which it keeps if it was granted: " + a.Explain()})
 		}

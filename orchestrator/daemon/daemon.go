@@ -34,10 +34,12 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
+	"github.com/ocmt/ocmt/orchestrator/secrets"
 	"github.com/ocmt/ocmt/orchestrator/services"
 	"github.com/ocmt/ocmt/orchestrator/store"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
 	"github.com/ocmt/ocmt/sandbox"
+	"github.com/ocmt/ocmt/sandbox/egress"
 )
 
 // Version is the release, set while linking.
@@ -105,10 +107,13 @@ type Daemon struct {
 	approvals   *approval.Broker
 	hosts       *hosts.Registry
 	events      *events.Hub
-	limits      policy.Limits   // of a plugin without a grant for more
-	installed   chan struct{}   // holds one once something was installed
-	stopping    <-chan struct{} // closed when the daemon begins to stop; set by Serve
-	undo        []func() error  // run backwards by Close
+	secrets     *secrets.Store
+	learning    *learning
+	required    map[plugin.Trust]string // OCI runtimes that the operator requires
+	resolver    egress.Resolver         // of plugins' connections; nil is the host's
+	installed   chan struct{}           // holds one once something was installed
+	stopping    <-chan struct{}         // closed when the daemon begins to stop; set by Serve
+	undo        []func() error          // run backwards by Close
 
 	leaving bool // the plugins are left to the next daemon; set before Close
 
@@ -161,7 +166,7 @@ func open(ctx context.Context, opts Options, restarts supervisor.Policy) (_ *Dae
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{
-		d.openHome, d.openAudit, d.openTokens, d.openEngine, d.openImages, d.openBus, d.wire, d.recover, d.startPlugins,
+		d.openHome, d.openAudit, d.openTokens, d.openSecrets, d.openEngine, d.readOptions, d.openImages, d.openBus, d.wire, d.recover, d.startPlugins,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -173,7 +178,7 @@ func open(ctx context.Context, opts Options, restarts supervisor.Policy) (_ *Dae
 func newDaemon(opts Options, restarts supervisor.Policy) *Daemon {
 	return &Daemon{
 		opts: opts, policy: restarts, started: time.Now(), installed: make(chan struct{}, 1),
-		handlers: newHandlers(), generations: newGenerations(), limits: policy.DefaultLimits(),
+		handlers: newHandlers(), generations: newGenerations(), learning: newLearning(),
 	}
 }
 
@@ -276,7 +281,7 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 	}
 	d.events = events.New(d.started)
 	d.authority, err = authority.Load(ctx, authority.Config{
-		Store: d.store, Plugins: d.catalog, Limits: d.limits, Changed: d.onPermissions, Expired: d.onExpired,
+		Store: d.store, Plugins: d.catalog, Limits: policy.DefaultLimits, Changed: d.onPermissions, Expired: d.onExpired,
 	})
 	if err != nil {
 		return err
@@ -320,12 +325,17 @@ func (d *Daemon) wireFactory() error {
 		Home: d.home, HomeID: d.store.HomeID(), Engine: d.engine, Info: d.info, Bus: d.bus,
 		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID,
 		View: func(key plugin.Key) (whole, own json.RawMessage, err error) {
-			return d.catalog.view(key, d.authority.Effective(key).Config)
+			allowed := d.authority.Effective(key)
+			given, err := d.deliver(key, allowed)
+			if err != nil { // a start would say so; references stay references
+				given = delivery{}
+			}
+			return d.view(key, allowed.Config, given)
 		},
 		EnsureInstallImage: func(ctx context.Context, progress func(done, total int64)) error {
 			return ensureImage(ctx, d.engine, images.Install, installImage, progress)
 		},
-		CAFiles:      fetch.HostCAFiles(os.Getenv),
+		CAFiles: fetch.HostCAFiles(os.Getenv), Resolver: d.resolver,
 		OnConnection: d.onConnection, OnServiceHealth: d.onServiceHealth, OnHostCall: d.onHostCall,
 		Logger: d.logger,
 	})

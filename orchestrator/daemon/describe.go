@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"os"
 	"regexp"
 	"slices"
@@ -115,6 +116,7 @@ func (d *Daemon) detail(p plugin.Installed) v1.PluginDetail {
 	if st, err := d.supervisor.Status(p.Key); err == nil && st.State == supervisor.StateRunning {
 		out.ReadySince = &st.Since
 	}
+	d.describeSandbox(p, &out)
 	for _, r := range p.Surface.Registrations {
 		if r.Kind != plugin.KindTool {
 			out.Registrations = append(out.Registrations, v1.Registration{Kind: r.Kind, Name: r.Name})
@@ -124,6 +126,22 @@ func (d *Daemon) detail(p plugin.Installed) v1.PluginDetail {
 		out.Diagnostics = append(out.Diagnostics, v1.Diagnostic(diag))
 	}
 	return out
+}
+
+// describeSandbox adds what the plugin runs in.
+func (d *Daemon) describeSandbox(p plugin.Installed, out *v1.PluginDetail) {
+	out.Trust, out.Runtime = string(plugin.TrustOf(p.Source)), cmp.Or(d.runtimeOf(p.Source), d.runtime())
+	u := d.newest(p.Key)
+	if u == nil {
+		return
+	}
+	stats := u.NetworkStats()
+	out.Network = &v1.NetworkStats{
+		Open: stats.Open, Allowed: stats.Allowed, Denied: stats.Denied, Reported: stats.Reported, BytesUp: stats.BytesUp, BytesDown: stats.BytesDown,
+	}
+	for _, c := range sandbox.Table(u.Spec(), d.info) {
+		out.Profile = append(out.Profile, v1.ProfileRow(c))
+	}
 }
 
 func toolList(p plugin.Installed) []v1.Tool {

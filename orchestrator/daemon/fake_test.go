@@ -106,7 +106,7 @@ func (s *stage) open(dir string, engine sandbox.Engine) {
 		s.t.Fatal(err)
 	}
 	for _, step := range []func(context.Context) error{
-		d.openHome, d.openAudit, d.openTokens, d.openBus, d.wire, d.recover, d.startPlugins,
+		d.openHome, d.openAudit, d.openTokens, d.openSecrets, d.openBus, d.wire, d.recover, d.startPlugins,
 	} {
 		if err := step(s.t.Context()); err != nil {
 			s.t.Fatal(err)

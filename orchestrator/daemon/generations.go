@@ -35,7 +35,9 @@ type generations struct {
 // without.
 type recipe struct {
 	allowed policy.Effective
-	config  json.RawMessage // as the plugin sees it
+	config  json.RawMessage // as the plugin sees it, without values of secrets
+	secrets []string        // what it is handed of secrets, without their values
+	learn   bool
 }
 
 // digest names what is in r for a later daemon: two instances with one digest
@@ -50,12 +52,14 @@ func (r recipe) digest(image, runtime string) (string, error) {
 		Registered     map[string]bool       `json:",omitempty"`
 		Resources      policy.Limits
 		Config         json.RawMessage `json:",omitempty"`
+		Handed         []string        `json:",omitempty"`
+		Learn          bool            `json:",omitempty"`
 		Image, Runtime string
 		Profile        sandbox.Profile
 		Defaults       sandbox.Spec
 	}{
 		r.allowed.Workspaces, r.allowed.Secrets, r.allowed.Env, r.allowed.Config, r.allowed.Host,
-		r.allowed.Registered, r.allowed.Resources, r.config, image, runtime,
+		r.allowed.Registered, r.allowed.Resources, r.config, r.secrets, r.learn, image, runtime,
 		sandbox.Hardened(), sandbox.Harden(sandbox.Spec{Limits: sandbox.LimitsFor(sandbox.RolePlugin)}),
 	})
 	if err != nil {
@@ -214,9 +218,21 @@ func (d *Daemon) stale(key plugin.Key) bool {
 	if have == nil {
 		return true
 	}
+	now, _, _, err := d.recipe(key)
+	return err != nil || policy.RestartNeeded(have.allowed, now.allowed) || !bytes.Equal(have.config, now.config) ||
+		!slices.Equal(have.secrets, now.secrets) || have.learn != now.learn
+}
+
+// recipe returns what an instance of the plugin would be made of now, with its
+// own part of the configuration and what it is handed.
+func (d *Daemon) recipe(key plugin.Key) (recipe, json.RawMessage, delivery, error) {
 	allowed := d.authority.Effective(key)
-	config, _, err := d.catalog.view(key, allowed.Config)
-	return err != nil || policy.RestartNeeded(have.allowed, allowed) || !bytes.Equal(have.config, config)
+	given, err := d.deliver(key, allowed)
+	if err != nil {
+		return recipe{}, nil, given, err
+	}
+	whole, own, err := d.view(key, allowed.Config, given)
+	return recipe{allowed: allowed, config: whole, secrets: given.made, learn: d.learning.on(key)}, own, given, err
 }
 
 // active reports whether there is an instance that serves or is about to. What

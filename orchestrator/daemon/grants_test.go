@@ -99,7 +99,7 @@ func TestRevokedWhileItStarts(t *testing.T) {
 	if _, err := s.supervisor.Ready(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	if u := s.running(key); u == nil || len(u.allowed.Env) != 0 {
+	if u := s.running(key); u == nil || len(u.made.allowed.Env) != 0 {
 		t.Error("what runs was made with what was revoked")
 	}
 }

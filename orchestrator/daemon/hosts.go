@@ -33,6 +33,8 @@ func (d *Daemon) onHostCall(ctx context.Context, key plugin.Key, call wire.HostC
 		return wire.HostResult{Result: json.RawMessage("null")}
 	case wire.HostEmit:
 		return d.emitted(ctx, key, call)
+	case wire.HostWish:
+		return d.wished(key, call)
 	}
 	result, err := d.hosts.Call(ctx, key.Tenant, key.ID, call.Method, call.Params)
 	return hostResult(result, err)

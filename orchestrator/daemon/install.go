@@ -89,6 +89,7 @@ func (r records) Delete(ctx context.Context, key plugin.Key) error {
 	r.d.services.Remove(key)
 	r.d.hooks.Reset(key)
 	r.d.generations.forget(key)
+	r.d.learning.forget(key)
 	return nil
 }
 

@@ -1,16 +1,17 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/ocmt/ocmt/bus"
 	"github.com/ocmt/ocmt/bus/wire"
+	"github.com/ocmt/ocmt/orchestrator/audit"
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/gateway"
 	"github.com/ocmt/ocmt/orchestrator/hooks"
@@ -46,7 +47,7 @@ func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint6
 	if err != nil {
 		return nil, blameHost(err)
 	}
-	u := &unit{Instance: in, installed: p, allowed: made.allowed, d: l.d}
+	u := &unit{Instance: in, installed: p, made: made, d: l.d}
 	l.d.generations.prepared(u)
 	l.d.authority.Refresh(key) // sets the network of u
 	return u, nil
@@ -65,39 +66,35 @@ func blameHost(err error) error {
 
 // plan says what an instance of a plugin is made of now.
 func (d *Daemon) plan(p plugin.Installed, generation uint64) (instance.Plan, recipe, error) {
-	allowed := d.authority.Effective(p.Key)
-	whole, own, err := d.catalog.view(p.Key, allowed.Config)
+	made, own, given, err := d.recipe(p.Key)
 	if err != nil {
 		return instance.Plan{}, recipe{}, err
 	}
-	made := recipe{allowed, whole}
-	digest, err := made.digest(d.image, d.runtime())
+	runtime := d.runtimeOf(p.Source)
+	digest, err := made.digest(d.image, cmp.Or(runtime, d.runtime()))
+	if err != nil {
+		return instance.Plan{}, recipe{}, err
+	}
+	whole, own, err := fill(made.config, own, given.plain)
+	allowed := made.allowed
 	return instance.Plan{
 		Key: p.Key, Generation: generation, Descriptor: p.Descriptor, Payload: p.Payload, Recipe: digest,
-		Config: whole, PluginConfig: own,
-		Env: d.environment(p.Key, allowed.Env), Host: hostMethods(allowed.Host),
+		Config: whole, PluginConfig: own, Learn: made.learn, Runtime: runtime,
+		Env: given.env, Host: hostMethods(allowed.Host, made.learn), State: allowed.Resources.State,
 		Network: d.networkOf(p.Key, allowed), Workspaces: workspaces(allowed.Workspaces), WorkspaceDir: defaultWorkspace(allowed.Workspaces),
 		Limits: sandbox.Limits{Memory: allowed.Resources.Memory, CPUs: allowed.Resources.CPUs, PIDs: allowed.Resources.PIDs},
 	}, made, err
 }
 
-// environment returns the granted variables that the daemon itself has.
-func (d *Daemon) environment(key plugin.Key, names []string) map[string]string {
-	env := map[string]string{}
+// hostMethods are the methods that a plugin may call: in learn mode its runner
+// tells what it wishes for.
+func hostMethods(names []string, learn bool) []string {
+	methods := make([]string, 0, len(names)+1)
 	for _, name := range names {
-		if value, ok := os.LookupEnv(name); ok {
-			env[name] = value
-			continue
-		}
-		d.logger.Warn("a granted environment variable is not set for the daemon", "tenant", key.Tenant, "plugin", key.ID, "name", name)
+		methods = append(methods, "host."+name)
 	}
-	return env
-}
-
-func hostMethods(names []string) []string {
-	methods := make([]string, len(names))
-	for i, name := range names {
-		methods[i] = "host." + name
+	if learn {
+		methods = append(methods, wire.HostWish)
 	}
 	return methods
 }
@@ -122,9 +119,9 @@ func defaultWorkspace(dirs []policy.WorkspaceDir) string {
 type unit struct {
 	*instance.Instance
 	installed plugin.Installed
-	allowed   policy.Effective // when it was prepared
-	events    map[int]string   // of its hooks, by handler; set by Start
-	adopted   bool             // an earlier daemon started it
+	made      recipe
+	events    map[int]string // of its hooks, by handler; set by Start
+	adopted   bool           // an earlier daemon started it
 	d         *Daemon
 }
 
@@ -136,7 +133,11 @@ func (u *unit) Start(ctx context.Context) error {
 	if u.adopted {
 		action = "plugin.adopt"
 	}
-	return u.d.audited(ctx, u.installed.Key, action, u.ID(), func() error {
+	rec := audit.Record{Tenant: u.installed.Key.Tenant, Plugin: u.installed.Key.ID, Action: action, Target: u.ID()}
+	if len(u.made.secrets) > 0 || u.made.learn {
+		rec.Details = startDetails{u.made.secrets, u.made.learn}
+	}
+	return u.d.auditedAs(ctx, rec, func() error {
 		if err := u.Instance.Start(ctx); err != nil {
 			return err
 		}
@@ -148,6 +149,13 @@ func (u *unit) Start(ctx context.Context) error {
 		u.d.served(u, surface)
 		return nil
 	})
+}
+
+// startDetails are what the record of a start says besides: the secrets that
+// the plugin is handed, those in plain with their version.
+type startDetails struct {
+	Secrets []string `json:"secrets,omitempty"`
+	Learn   bool     `json:"learn,omitempty"`
 }
 
 // served puts a generation that is ready into service.
@@ -164,6 +172,7 @@ func (d *Daemon) served(u *unit, surface plugin.Surface) {
 		<-u.Done()
 		d.services.Ended(key, u.ID())
 		d.generations.ended(u)
+		d.authority.EndRun(key)
 	}()
 }
 
@@ -221,7 +230,7 @@ func (u *unit) CallHook(ctx context.Context, call wire.HookCall) (wire.HookResul
 // workspace returns dir if the plugin has it, and nothing otherwise.
 func (u *unit) workspace(dir string) string {
 	dir = filepath.Clean(dir) // or ".." would lead out of a granted one
-	for _, w := range u.allowed.Workspaces {
+	for _, w := range u.made.allowed.Workspaces {
 		if policy.Within(dir, w.Path) {
 			return dir
 		}

@@ -3,22 +3,27 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
+	"github.com/ocmt/ocmt/orchestrator/secrets"
 	"github.com/ocmt/ocmt/sandbox/egress"
 	"github.com/ocmt/ocmt/sandbox/egress/link"
 )
 
-// networkOf turns grants into the broker's rules. A rule that the broker does
-// not take is left out: then nothing is reached there.
+// networkOf turns grants into the broker's rules, with the secrets that go to
+// each destination. A rule that the broker does not take is left out: then
+// nothing is reached there.
 func (d *Daemon) networkOf(key plugin.Key, e policy.Effective) egress.Policy {
-	rules := make([]egress.Rule, 0, len(e.Network))
-	for _, n := range e.Network {
-		rule := egress.Rule{Host: n.Host, Port: n.Port, Plaintext: n.Plaintext, Allow: n.Addresses}
-		if err := rule.Validate(); err != nil {
+	granted := d.grantedSecrets(key, e)
+	var rules []egress.Rule
+	for _, n := range withSecretHosts(e.Network, granted) {
+		rule, err := d.ruleOf(key, n, granted)
+		if err != nil {
 			d.logger.Error("a network grant cannot be put into force", "tenant", key.Tenant, "plugin", key.ID, "host", n.Host, "error", err)
 			continue
 		}
@@ -32,29 +37,110 @@ func (d *Daemon) networkOf(key plugin.Key, e policy.Effective) egress.Policy {
 	return p
 }
 
+// withSecretHosts adds a rule of its own for the host of a secret that only a
+// wildcard grants: a secret goes to its host and to no other.
+func withSecretHosts(network []policy.NetworkRule, granted []secrets.Secret) []policy.NetworkRule {
+	out := slices.Clone(network)
+	for _, s := range granted {
+		exact := slices.ContainsFunc(out, func(n policy.NetworkRule) bool { return n.Host == s.Host && n.Port == s.Port })
+		i := slices.IndexFunc(network, func(n policy.NetworkRule) bool { return n.Matches(s.Host, s.Port) })
+		if exact || i < 0 {
+			continue
+		}
+		own := network[i]
+		own.Host = s.Host
+		out = append(out, own)
+	}
+	return out
+}
+
+// ruleOf is the broker's rule for a destination.
+func (d *Daemon) ruleOf(key plugin.Key, n policy.NetworkRule, granted []secrets.Secret) (egress.Rule, error) {
+	rule := egress.Rule{Host: n.Host, Port: n.Port, Plaintext: n.Plaintext, Allow: n.Addresses}
+	for _, text := range n.Requests {
+		request, err := egress.ParseRequestRule(text)
+		if err != nil {
+			return egress.Rule{}, err
+		}
+		rule.Requests = append(rule.Requests, request)
+	}
+	for _, s := range granted {
+		if !goesTo(s, n) {
+			continue
+		}
+		if n.Plaintext {
+			d.logger.Warn("a secret is not sent to where plain text may pass", "tenant", key.Tenant, "plugin", key.ID, "name", s.Name, "host", n.Host)
+			continue
+		}
+		value, err := d.secrets.Value(key.Tenant, s.Name)
+		if err != nil {
+			return egress.Rule{}, err
+		}
+		rule.Secrets = append(rule.Secrets, egress.Secret{
+			Name: s.Name, Placeholder: d.secrets.Placeholder(key, s.Name), Value: value, Header: s.Header, Query: s.Query,
+		})
+	}
+	return rule, rule.Validate()
+}
+
+// goesTo reports whether a secret may go wherever the rule leads.
+func goesTo(s secrets.Secret, n policy.NetworkRule) bool {
+	bound := policy.NetworkRule{Host: s.Host, Port: s.Port}
+	return s.Port == n.Port && (s.Host == n.Host || !strings.HasPrefix(n.Host, "*.") && bound.Matches(n.Host, n.Port))
+}
+
 // onConnection records a plugin's connection, which is refused when that
 // fails, and makes a request of a destination that was not granted.
 func (d *Daemon) onConnection(key plugin.Key, c egress.Connection) error {
+	if err := d.recordConnection(key, c); err != nil {
+		return err
+	}
+	if c.Phase == egress.PhaseClose && c.Allowed {
+		return nil
+	}
+	told := connectionOf(key, c)
+	if c.Code == link.NotGranted && key.ID != "" {
+		told.Command = d.wishNetwork(key, c)
+	}
+	d.events.Publish(key.Tenant, key.ID, v1.EventConnection, told)
+	return nil
+}
+
+// recordConnection records a connection or a request. That a secret is used is
+// on the disk before the secret leaves.
+func (d *Daemon) recordConnection(key plugin.Key, c egress.Connection) error {
 	rec := audit.Record{
-		Time: c.Time, Tenant: key.Tenant, Plugin: key.ID, Actor: networkActor(key), Action: "network." + string(c.Phase),
+		Time: c.Time, Tenant: key.Tenant, Plugin: key.ID, Actor: networkActor(key), Action: networkAction + string(c.Phase),
 		Target: destination(c), Outcome: outcomeAllowed, Code: string(c.Code),
 		DurationMicros: c.Duration.Microseconds(), Details: connectionDetails(c),
 	}
 	if !c.Allowed { // also of one that was opened and sent no TLS, or for another name
 		rec.Outcome = outcomeDenied
 	}
-	if err := d.note(context.Background(), rec); err != nil {
-		return err
+	if len(c.Secrets) == 0 {
+		return d.note(context.Background(), rec)
 	}
-	if c.Phase == egress.PhaseClose && c.Allowed {
-		return nil
+	if err := d.audit.WriteSync(context.Background(), rec); err != nil {
+		return errUnrecorded(err)
 	}
-	event := v1.Connection{Host: plugin.Printable(c.Host, 256), Port: c.Port, Allowed: c.Allowed, Code: string(c.Code)}
-	if c.Code == link.NotGranted && key.ID != "" {
-		event.Command = d.wishNetwork(key, c)
-	}
-	d.events.Publish(key.Tenant, key.ID, v1.EventConnection, event)
 	return nil
+}
+
+// connectionOf is a connection as the API shows it.
+func connectionOf(key plugin.Key, c egress.Connection) v1.Connection {
+	out := v1.Connection{
+		Time: c.Time, Tenant: key.Tenant, Plugin: key.ID, Phase: string(c.Phase), Host: plugin.Printable(c.Host, 256), Port: c.Port,
+		SNI: plugin.Printable(c.SNI, 256), Allowed: c.Allowed, Code: string(c.Code), Detail: c.Detail, Rule: c.Rule,
+		BytesUp: c.BytesUp, BytesDown: c.BytesDown, DurationMillis: c.Duration.Milliseconds(),
+		Method: c.Method, Path: c.Path, Status: c.Status, Secrets: c.Secrets,
+	}
+	if c.Count > 1 {
+		out.Count = c.Count
+	}
+	if c.Address.IsValid() {
+		out.Address = c.Address.String()
+	}
+	return out
 }
 
 // networkActor is who connects: npm, while it installs, is no plugin.
@@ -67,7 +153,7 @@ func networkActor(key plugin.Key) string {
 
 // wishNetwork notes the destination as a request and returns the command that
 // would grant it. Of a name that was only looked up the port is not known: the
-// request is for the usual one.
+// request is for the usual one, unless the plugin's runner tells the port.
 func (d *Daemon) wishNetwork(key plugin.Key, c egress.Connection) string {
 	port := c.Port
 	if port == 0 {
@@ -77,7 +163,9 @@ func (d *Daemon) wishNetwork(key plugin.Key, c egress.Connection) string {
 	if err != nil { // no name that could be granted
 		return ""
 	}
-	d.authority.Wish(key, ask)
+	if c.Port != 0 || !d.learning.on(key) {
+		d.wish(key, ask)
+	}
 	return policy.Command(key, ask)
 }
 
@@ -90,16 +178,24 @@ func destination(c egress.Connection) string {
 
 // connectionDetail is what the audit log keeps of a connection.
 type connectionDetail struct {
-	Address string `json:"address,omitempty"`
-	SNI     string `json:"sni,omitempty"`
-	Up      int64  `json:"bytesUp,omitempty"`
-	Down    int64  `json:"bytesDown,omitempty"`
-	Count   int    `json:"count,omitempty"`
-	Detail  string `json:"detail,omitempty"`
+	Address string   `json:"address,omitempty"`
+	SNI     string   `json:"sni,omitempty"`
+	Rule    string   `json:"rule,omitempty"`
+	Up      int64    `json:"bytesUp,omitempty"`
+	Down    int64    `json:"bytesDown,omitempty"`
+	Count   int      `json:"count,omitempty"`
+	Detail  string   `json:"detail,omitempty"`
+	Method  string   `json:"method,omitempty"`
+	Path    string   `json:"path,omitempty"`
+	Status  int      `json:"status,omitempty"`
+	Secrets []string `json:"secrets,omitempty"`
 }
 
 func connectionDetails(c egress.Connection) connectionDetail {
-	out := connectionDetail{SNI: c.SNI, Up: c.BytesUp, Down: c.BytesDown, Detail: c.Detail}
+	out := connectionDetail{
+		SNI: c.SNI, Rule: c.Rule, Up: c.BytesUp, Down: c.BytesDown, Detail: c.Detail,
+		Method: c.Method, Path: c.Path, Status: c.Status, Secrets: c.Secrets,
+	}
 	if c.Address.IsValid() {
 		out.Address = c.Address.String()
 	}

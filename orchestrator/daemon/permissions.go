@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -33,7 +34,7 @@ func (b permissionAPI) Permissions(_ context.Context, tenant, ref string) (v1.Pl
 		narrowed[string(g.Kind)+" "+g.Target] = true
 		out.Narrowed = append(out.Narrowed, permissionOf(g))
 	}
-	for _, g := range b.d.authority.Grants(p.Key) {
+	for _, g := range slices.Concat(b.d.authority.Grants(p.Key), b.d.authority.RunGrants(p.Key)) {
 		if !narrowed[string(g.Kind)+" "+g.Target] {
 			out.Granted = append(out.Granted, permissionOf(g))
 		}
@@ -79,7 +80,7 @@ func (b permissionAPI) Grant(ctx context.Context, tenant, ref string, req v1.Gra
 	if err != nil {
 		return v1.GrantResult{}, err
 	}
-	if err := b.d.checkGrant(g); err != nil {
+	if err := b.d.checkGrant(p, g); err != nil {
 		return v1.GrantResult{}, err
 	}
 	g.Origin, g.Actor, g.At = policy.OriginGrant, actorOf(ctx), time.Now().UTC()
@@ -91,21 +92,48 @@ func (b permissionAPI) Grant(ctx context.Context, tenant, ref string, req v1.Gra
 }
 
 // checkGrant refuses what could not be put into force on this host.
-func (d *Daemon) checkGrant(g policy.Grant) error {
+func (d *Daemon) checkGrant(p plugin.Installed, g policy.Grant) error {
 	switch g.Kind {
 	case policy.Workspace:
 		return instance.CheckWorkspace(g.Target, d.home)
 	case policy.Resource:
-		return d.checkResource(g)
+		return d.checkResource(p, g)
+	case policy.Network:
+		return d.checkPlaintext(p, g)
 	case policy.Secret:
-		return errNoSecrets(g.Target)
+		if _, err := d.boundSecret(p.Key, g.Target); err != nil {
+			return err
+		}
+		return d.checkPlaintext(p, g)
+	case policy.Env:
+		if s, err := d.secrets.Get(p.Key.Tenant, g.Target); err == nil && !s.Env {
+			return errNotPlain(g.Target)
+		}
+	}
+	return nil
+}
+
+// checkPlaintext refuses grants that together would send a secret in plain text.
+func (d *Daemon) checkPlaintext(p plugin.Installed, g policy.Grant) error {
+	together := policy.Resolve(time.Now(), append(d.authority.Grants(p.Key), g), policy.Narrowing{}, policy.DefaultLimits(p.Source))
+	for _, name := range together.Secrets {
+		secret, err := d.secrets.Get(p.Key.Tenant, name)
+		if err != nil {
+			continue // it is sent nowhere
+		}
+		for _, n := range together.Network {
+			if n.Plaintext && goesTo(secret, n) {
+				return fault.New(errdefs.ErrInvalidArgument, "secret_in_plaintext", "the secret %s goes to %s:%d, where plain text may pass", name, n.Host, n.Port).
+					WithHint("grant that destination without plaintext: ocmt plugins grant %s%s network %s:%d", p.Key.ID, tenantFlag(p.Key.Tenant), n.Host, n.Port)
+			}
+		}
 	}
 	return nil
 }
 
 // checkResource refuses a limit that this host does not have.
-func (d *Daemon) checkResource(g policy.Grant) error {
-	asked := policy.Resolve(time.Now(), []policy.Grant{g}, policy.Narrowing{}, d.limits).Resources
+func (d *Daemon) checkResource(p plugin.Installed, g policy.Grant) error {
+	asked := policy.Resolve(time.Now(), []policy.Grant{g}, policy.Narrowing{}, policy.DefaultLimits(p.Source)).Resources
 	limits := sandbox.LimitsFor(sandbox.RolePlugin)
 	limits.Memory, limits.CPUs, limits.PIDs = asked.Memory, asked.CPUs, asked.PIDs
 	if err := limits.CheckHost(d.info); err != nil {
@@ -118,19 +146,20 @@ func (d *Daemon) checkResource(g policy.Grant) error {
 // humanSize says a size in whole MiB, the unit that memory is granted in.
 func humanSize(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) + " MiB" }
 
-func errNoSecrets(name string) error {
-	return fault.New(errdefs.ErrFailedPrecondition, "no_secrets", "the secret %s cannot be granted: this version of ocmt keeps no secrets", plugin.Printable(name, 100)).
-		WithHint("give the plugin its key in plugins.entries.<id>.config of config.json, or as an environment variable: grant ID env NAME")
-}
-
-// grant puts a grant into force and returns whether that took a restart. With
-// an error of the restart it is granted all the same.
-func (d *Daemon) grant(ctx context.Context, p plugin.Installed, g policy.Grant) (restarted bool, err error) {
-	err = d.audited(ctx, p.Key, "permission.grant", describeGrant(g), func() error { return d.authority.Grant(ctx, p.Key, g) })
+// grant puts grants into force, all or none, and returns whether that took a
+// restart. With an error of the restart they are granted all the same.
+func (d *Daemon) grant(ctx context.Context, p plugin.Installed, grants ...policy.Grant) (restarted bool, err error) {
+	texts := make([]string, len(grants))
+	for i, g := range grants {
+		texts[i] = describeGrant(g)
+	}
+	err = d.audited(ctx, p.Key, "permission.grant", strings.Join(texts, "; "), func() error { return d.authority.Grant(ctx, p.Key, grants...) })
 	if err != nil {
 		return false, err
 	}
-	d.tellPermission(p.Key, "granted", permissionOf(g))
+	for _, g := range grants {
+		d.tellPermission(p.Key, "granted", permissionOf(g))
+	}
 	if restarted, err = d.restartFor(ctx, p.Key); err != nil {
 		err = fmt.Errorf("it is granted, but plugin %s does not run with it: %w", p.Key.ID, err)
 	}

@@ -149,7 +149,7 @@ func (d *Daemon) adoptAs(ctx context.Context, p plugin.Installed, c sandbox.Cont
 	if err != nil {
 		return err
 	}
-	u := &unit{Instance: in, installed: p, allowed: made.allowed, d: d, adopted: true}
+	u := &unit{Instance: in, installed: p, made: made, d: d, adopted: true}
 	if rec.Recipe == plan.Recipe { // else it is made of something that does not count any more
 		d.generations.made(p.Key, made)
 	}

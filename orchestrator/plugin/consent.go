@@ -29,4 +29,4 @@ func Warning(source Source, spec string) string {
 // NeedsConfirmation says whether a person must confirm an install from the
 // source: of npm packages and archives, but not of a local directory, which
 // its user controls. Unknown sources need it.
-func NeedsConfirmation(source Source) bool { return source != SourcePath }
+func NeedsConfirmation(source Source) bool { return TrustOf(source).Level().Confirm }

@@ -79,6 +79,11 @@ func Tried(host string, port uint16) (Ask, error) {
 	return a, nil
 }
 
+// AskedBy returns what a permission manifest asks for, sorted.
+func AskedBy(p plugin.Permissions, limits Limits) []Ask {
+	return normalAsks(manifestAsks(p, OriginManifest, limits))
+}
+
 // manifestAsks returns what permissions ask for.
 func manifestAsks(p plugin.Permissions, origin string, limits Limits) []Ask {
 	var asks []Ask

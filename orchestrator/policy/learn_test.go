@@ -167,7 +167,7 @@ func checkSmallest(t *testing.T, d plugin.Descriptor, wished []Ask) {
 	if diff := cmp.Diff(read, p); diff != "" {
 		t.Errorf("%s is not normalised (-read +made):\n%s", data, diff)
 	}
-	asks := manifestAsks(p, OriginManifest, DefaultLimits())
+	asks := manifestAsks(p, OriginManifest, DefaultLimits(plugin.SourceNPM))
 	own := func(a Ask) bool { return a.Kind == Config && withinPath(a.Target, "plugins.entries."+d.ID) }
 	if missing := slices.DeleteFunc(beyond(wished, asks), own); len(missing) > 0 {
 		t.Errorf("%s does not cover %v", data, missing)

@@ -111,8 +111,14 @@ type Limits struct {
 	State  int64 // bytes of the plugin's own directory
 }
 
-// DefaultLimits are those of a plugin that asks for nothing.
-func DefaultLimits() Limits { return Limits{Memory: 256 << 20, CPUs: 0.5, PIDs: 64, State: 256 << 20} }
+// defaultState is the size of /state in bytes, whatever the level of trust.
+const defaultState = 256 << 20
+
+// DefaultLimits are those of a plugin from a source that asks for nothing.
+func DefaultLimits(source plugin.Source) Limits {
+	r := plugin.TrustOf(source).Level().Resources
+	return Limits{Memory: int64(r.Memory), CPUs: r.CPUs, PIDs: r.PIDs, State: defaultState}
+}
 
 // Covers reports whether the grant lets the plugin do all that is asked. It
 // does not look at the time.

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
 func TestMeetAndCoverRequests(t *testing.T) {
@@ -62,12 +64,12 @@ func TestNarrowedRequests(t *testing.T) {
 		`{"network": [{"host": "api.example.com"}]}`:                                 {"GET /v1/*", "POST /v1/items"},
 		`{"network": [{"host": "api.example.com", "rules": ["GET /v1/a", "* /x"]}]}`: {"GET /v1/a"},
 	} {
-		e := Resolve(now, []Grant{g}, narrowing(t, narrow), DefaultLimits())
+		e := Resolve(now, []Grant{g}, narrowing(t, narrow), DefaultLimits(plugin.SourceNPM))
 		if len(e.Network) != 1 || !slices.Equal(e.Network[0].Requests, want) {
 			t.Errorf("%s leaves %+v, want %q", narrow, e.Network, want)
 		}
 	}
-	e := Resolve(now, []Grant{g}, narrowing(t, `{"network": [{"host": "api.example.com", "rules": ["DELETE /v1/a"]}]}`), DefaultLimits())
+	e := Resolve(now, []Grant{g}, narrowing(t, `{"network": [{"host": "api.example.com", "rules": ["DELETE /v1/a"]}]}`), DefaultLimits(plugin.SourceNPM))
 	if len(e.Network) != 0 {
 		t.Errorf("rules that have nothing in common leave %+v", e.Network)
 	}

@@ -36,7 +36,7 @@ func someGrants(t *testing.T) []Grant {
 }
 
 func TestResolve(t *testing.T) {
-	e := Resolve(now, someGrants(t), Narrowing{}, DefaultLimits())
+	e := Resolve(now, someGrants(t), Narrowing{}, DefaultLimits(plugin.SourceNPM))
 	want := Effective{
 		Network: []NetworkRule{
 			{Host: "*.b.example", Port: 443, Plaintext: true}, {Host: "a.b.example", Port: 443, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, {Host: "a.example", Port: 443},
@@ -61,7 +61,7 @@ func TestResolve(t *testing.T) {
 	if diff := cmp.Diff(want, e, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if nothing := Resolve(now, nil, Narrowing{}, DefaultLimits()); len(nothing.Hooks)+len(nothing.Network)+len(nothing.Registered) != 0 || nothing.Resources != DefaultLimits() {
+	if nothing := Resolve(now, nil, Narrowing{}, DefaultLimits(plugin.SourceNPM)); len(nothing.Hooks)+len(nothing.Network)+len(nothing.Registered) != 0 || nothing.Resources != DefaultLimits(plugin.SourceNPM) {
 		t.Errorf("without grants: %+v", nothing)
 	}
 }
@@ -71,7 +71,7 @@ func TestResolveNarrows(t *testing.T) {
 	e := Resolve(now, someGrants(t), narrowing(t, `{
 		"network": [{"host": "a.b.example"}, {"host": "z.example"}], "workspace": "ro", "secrets": [], "env": ["TZ", "HOSTNAME"],
 		"config": ["agents.defaults", "gateway"], "host": [], "hooks": {"before_tool_call": "observe", "agent_end": "observe"},
-		"resources": {"memory": "512MiB", "cpus": 4, "pids": 16}, "state": {"max": "64MiB"}}`), DefaultLimits())
+		"resources": {"memory": "512MiB", "cpus": 4, "pids": 16}, "state": {"max": "64MiB"}}`), DefaultLimits(plugin.SourceNPM))
 	want := Effective{
 		Network:    []NetworkRule{{Host: "a.b.example", Port: 443, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}},
 		Workspaces: []WorkspaceDir{{"/srv/a", true}, {"/srv/b", true}},
@@ -109,7 +109,7 @@ func TestResolveNarrows(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for name := range Resolve(now, someGrants(t), n, DefaultLimits()).Hooks {
+		for name := range Resolve(now, someGrants(t), n, DefaultLimits(plugin.SourceNPM)).Hooks {
 			got = append(got, name)
 		}
 		slices.Sort(got)
@@ -120,7 +120,7 @@ func TestResolveNarrows(t *testing.T) {
 	if _, err := ParseNarrowing(json.RawMessage(`{"net": []}`), nil, nil); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("an unknown field: %v", err)
 	}
-	none := Resolve(now, someGrants(t), narrowing(t, `{"network": [], "workspace": "none", "hooks": {}}`), DefaultLimits())
+	none := Resolve(now, someGrants(t), narrowing(t, `{"network": [], "workspace": "none", "hooks": {}}`), DefaultLimits(plugin.SourceNPM))
 	if len(none.Network)+len(none.Workspaces)+len(none.Hooks) != 0 || len(none.Env) != 2 {
 		t.Errorf("empty fields leave %+v", none)
 	}
@@ -132,15 +132,15 @@ func TestExpiredGrantIsNeverInEffect(t *testing.T) {
 			end  time.Time
 			want bool
 		}{{now.Add(time.Second), true}, {now, false}, {now.Add(-time.Hour), false}} {
-			e := Resolve(now, []Grant{until(g, tt.end)}, Narrowing{}, DefaultLimits())
-			nothing := Resolve(now, nil, Narrowing{}, DefaultLimits())
+			e := Resolve(now, []Grant{until(g, tt.end)}, Narrowing{}, DefaultLimits(plugin.SourceNPM))
+			nothing := Resolve(now, nil, Narrowing{}, DefaultLimits(plugin.SourceNPM))
 			if in := !same(e, nothing); in != tt.want || len(e.Granted) == 1 != tt.want || e.NextExpiry.IsZero() == tt.want {
 				t.Errorf("%s %s until %s: in effect %v (next expiry %s), want %v", g.Kind, g.Target, tt.end, in, e.NextExpiry, tt.want)
 			}
 		}
 	}
 	e := Resolve(now, []Grant{until(grant(t, Env, "TZ", ""), now.Add(2*time.Hour)), until(grant(t, Env, "LANG", ""), now.Add(time.Hour)),
-		until(grant(t, Secret, "KEY", ""), now.Add(time.Minute))}, narrowing(t, `{"secrets": []}`), DefaultLimits())
+		until(grant(t, Secret, "KEY", ""), now.Add(time.Minute))}, narrowing(t, `{"secrets": []}`), DefaultLimits(plugin.SourceNPM))
 	if !e.NextExpiry.Equal(now.Add(time.Hour)) {
 		t.Errorf("next expiry = %s, want that of the first grant in force", e.NextExpiry)
 	}
@@ -152,8 +152,8 @@ func TestBrokenGrantsGrantNothing(t *testing.T) {
 		{Kind: Workspace, Target: "/", Value: "rw"}, {Kind: Workspace, Target: "/srv/../etc", Value: "ro"}, {Kind: Env, Target: "LD_PRELOAD"},
 		{Kind: Hook, Target: "agent_end", Value: "observe,block"}, {Kind: Hook, Target: "before_tool_call"}, {Kind: Resource, Target: "memory", Value: "0"}, {Kind: "more", Target: "x"},
 	}
-	e := Resolve(now, broken, Narrowing{}, DefaultLimits())
-	if !same(e, Resolve(now, nil, Narrowing{}, DefaultLimits())) || len(e.Granted) != 0 {
+	e := Resolve(now, broken, Narrowing{}, DefaultLimits(plugin.SourceNPM))
+	if !same(e, Resolve(now, nil, Narrowing{}, DefaultLimits(plugin.SourceNPM))) || len(e.Granted) != 0 {
 		t.Errorf("broken grants allow %+v", e)
 	}
 }
@@ -218,7 +218,7 @@ func allowed(e Effective) []Ask {
 // TestConfigNeverWidens: whatever the file says, all that is in effect was
 // granted and has not ended, and what is wanted beyond is not in effect.
 func TestConfigNeverWidens(t *testing.T) {
-	limits := DefaultLimits()
+	limits := DefaultLimits(plugin.SourceNPM)
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var granted []Grant
@@ -266,25 +266,25 @@ func TestWanted(t *testing.T) {
 		"hook|agent_end|observe|sensitive|config", "network|new.example:443||sensitive|config",
 		"workspace||rw|needs_detail|config", "env|NEW||sensitive|config", "resource|memory|2GiB|sensitive|config",
 	}
-	if diff := cmp.Diff(want, spell(Wanted(n, asked, granted, DefaultLimits(), now))); diff != "" {
+	if diff := cmp.Diff(want, spell(Wanted(n, asked, granted, DefaultLimits(plugin.SourceNPM), now))); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got := Wanted(Narrowing{}, asked, nil, DefaultLimits(), now); len(got) != 0 {
+	if got := Wanted(Narrowing{}, asked, nil, DefaultLimits(plugin.SourceNPM), now); len(got) != 0 {
 		t.Errorf("a file that says nothing wants %v", got)
 	}
 }
 
 func TestRestartNeeded(t *testing.T) {
-	base := Resolve(now, someGrants(t), Narrowing{}, DefaultLimits())
+	base := Resolve(now, someGrants(t), Narrowing{}, DefaultLimits(plugin.SourceNPM))
 	for i, g := range someGrants(t) {
 		rest := slices.Delete(someGrants(t), i, i+1)
-		e := Resolve(now, rest, Narrowing{}, DefaultLimits())
+		e := Resolve(now, rest, Narrowing{}, DefaultLimits(plugin.SourceNPM))
 		want := g.Kind != Network && g.Kind != Hook
 		if got := RestartNeeded(base, e); got != want || same(base, e) {
 			t.Errorf("without %s %s: restart %v, want %v; same %v", g.Kind, g.Target, got, want, same(base, e))
 		}
 	}
-	if again := Resolve(now.Add(time.Hour), someGrants(t), Narrowing{}, DefaultLimits()); RestartNeeded(base, again) || !same(base, again) {
+	if again := Resolve(now.Add(time.Hour), someGrants(t), Narrowing{}, DefaultLimits(plugin.SourceNPM)); RestartNeeded(base, again) || !same(base, again) {
 		t.Error("the same grants differ")
 	}
 }

@@ -51,7 +51,7 @@ func brave(t *testing.T) Candidate {
 			{Kind: "hook", Name: "before_tool_call"}, {Kind: "hook", Name: "llm_output"}, {Kind: "hook", Name: "session_end"},
 			{Kind: "hook", Name: "inbound_claim"}, {Kind: "hook", Name: "inbound_claim"}, {Kind: "hook", Name: "no_such_event"},
 		}},
-		Payload: "sha256:aa", Limits: DefaultLimits(),
+		Payload: "sha256:aa", Limits: DefaultLimits(plugin.SourceNPM),
 	}
 }
 
@@ -205,13 +205,13 @@ func TestPending(t *testing.T) {
 func TestDiff(t *testing.T) {
 	before := permissions(t, `{"network": [{"host": "a.example"}], "hooks": {"message_sending": "modify"}, "resources": {"memory": "1GiB"}, "env": ["TZ"]}`)
 	after := permissions(t, `{"network": [{"host": "a.example", "ports": [443, 80]}], "hooks": {"message_sending": "modify,block"}, "resources": {"memory": "512MiB"}}`)
-	added, removed := Diff(before, after, DefaultLimits())
+	added, removed := Diff(before, after, DefaultLimits(plugin.SourceNPM))
 	wantAdded := []string{"hook|message_sending|observe,modify,block|sensitive|manifest", "network|a.example:80||sensitive|manifest"}
 	wantRemoved := []string{"env|TZ||sensitive|manifest", "resource|memory|1GiB|sensitive|manifest"}
 	if diff := cmp.Diff([][]string{wantAdded, wantRemoved}, [][]string{spell(added), spell(removed)}); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if a, r := Diff(after, after, DefaultLimits()); len(a)+len(r) != 0 {
+	if a, r := Diff(after, after, DefaultLimits(plugin.SourceNPM)); len(a)+len(r) != 0 {
 		t.Errorf("the same manifest differs: %v %v", a, r)
 	}
 }
