@@ -3,6 +3,7 @@ package egress
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -56,6 +57,10 @@ func NewBroker(opts Options) (*Broker, error) {
 	b.refused = newTally(PhaseRequest, link.RequestRefused, b.record)
 	return b, nil
 }
+
+// Format implements fmt.Formatter for every verb: what a broker holds is not
+// for a log.
+func (b *Broker) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "egress broker") }
 
 // SetPolicy puts a policy in force. Watchers are told, and connections whose
 // rule is gone or different are cut off before it returns.

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/ocmt/ocmt/sandbox/egress/link"
@@ -12,8 +13,8 @@ type Policy struct {
 	rules map[link.Grant]*terms
 }
 
-// terms are a rule as it applies to one host. They are held by reference,
-// since formatting whatever holds a policy must not print the values in it.
+// terms are a rule as it applies to one host. They are held by reference:
+// formatting what holds a policy does not print the values in it.
 type terms struct {
 	Rule
 	name string // of the rule as it was granted
@@ -38,6 +39,9 @@ func NewPolicy(rules ...Rule) (Policy, error) {
 	}
 	return p, nil
 }
+
+// Format implements fmt.Formatter for every verb: the destinations alone.
+func (p Policy) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "grants ", p.Grants()) }
 
 // Grants returns the destinations, sorted.
 func (p Policy) Grants() []link.Grant {
