@@ -230,6 +230,7 @@ func TestGrant(t *testing.T) {
 	for words, want := range map[string]string{
 		"rules.example.com:443|rules=GET /v1/*|POST /v1/a,b":                                "rules=GET /v1/* POST /v1/a,b",
 		"rules.example.com:443|--rule|GET /v1/*|--rule|POST /v1/x":                          "rules=GET /v1/* POST /v1/x",
+		"rules.example.com:80|plaintext, rules=GET /rules=1,2":                              "plaintext,rules=GET /rules=1,2",
 		"rules.example.com:80|plaintext,addresses=10.0.0.0/8,rules=GET /v1/*|--rule|HEAD /": "plaintext,addresses=10.0.0.0/8,rules=GET /v1/* HEAD /",
 	} {
 		out, _ = d.ocmt(t, 0, append([]string{"plugins", "grant", "demo", "network"}, strings.Split(words, "|")...)...)

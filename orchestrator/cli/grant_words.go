@@ -136,6 +136,7 @@ const rulesPrefix = "rules="
 func cutRules(words []string) (others, rules []string) {
 	for i, word := range words {
 		before, list, found := strings.Cut(word, rulesPrefix)
+		before = strings.TrimRight(before, " ")
 		if !found || before != "" && !strings.HasSuffix(before, ",") {
 			continue
 		}
