@@ -355,6 +355,9 @@ func (in *Installer) claim(key plugin.Key) (release func(), err error) {
 // checkConflicts refuses an id that another package has, and without replace
 // one that is installed.
 func (in *Installer) checkConflicts(ctx context.Context, key plugin.Key, name string, replace bool) error {
+	if err := in.checkTaken(ctx, key, name); err != nil {
+		return err
+	}
 	existing, err := in.find(ctx, key)
 	switch {
 	case errdefs.IsNotFound(err):
@@ -366,6 +369,25 @@ func (in *Installer) checkConflicts(ctx context.Context, key plugin.Key, name st
 			WithHint("uninstall the other one first: ocmt plugins uninstall %s", key.ID)
 	case !replace:
 		return alreadyInstalled(existing)
+	}
+	return nil
+}
+
+// checkTaken refuses names by which people call another plugin: an id and a
+// package name mean the same plugin, whoever is installed besides.
+func (in *Installer) checkTaken(ctx context.Context, key plugin.Key, name string) error {
+	all, err := in.Records.List(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot read what is installed: %w", err)
+	}
+	for _, i := range all {
+		if i.Key.Tenant != key.Tenant || i.Key.ID == key.ID {
+			continue
+		}
+		if taken := i.Descriptor.Name; taken == name || taken == key.ID || i.Key.ID == name {
+			return fault.New(errdefs.ErrConflict, "name_taken", "the plugin %s of the package %s cannot be told from the installed plugin %s of the package %s", key.ID, name, i.Key.ID, taken).
+				WithHint("uninstall the other one first: ocmt plugins uninstall %s", i.Key.ID)
+		}
 	}
 	return nil
 }

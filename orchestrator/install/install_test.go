@@ -157,6 +157,12 @@ func pkg(name, version string) fileset {
 	return fileset{"package.json": fmt.Sprintf(`{"name":%q,"version":%q}`, name, version), "index.js": "export const version = '" + version + "'"}
 }
 
+// withID gives a package a manifest with an id.
+func withID(f fileset, id string) fileset {
+	f["openclaw.plugin.json"] = fmt.Sprintf(`{"id":%q}`, id)
+	return f
+}
+
 type bench struct {
 	*Installer
 	home    string
@@ -379,6 +385,8 @@ func TestConflicts(t *testing.T) {
 		{"same plugin, other version", pkg("@one/plug", "2.0.0"), false, errdefs.IsAlreadyExists},
 		{"same id of another package", pkg("@two/plug", "1.0.0"), false, errdefs.IsConflict},
 		{"same id of another package, replacing", pkg("@two/plug", "1.0.0"), true, errdefs.IsConflict},
+		{"same package with another id", withID(pkg("@one/plug", "1.0.0"), "other"), false, errdefs.IsConflict},
+		{"package of that id", withID(pkg("plug", "1.0.0"), "other"), false, errdefs.IsConflict},
 	}
 	for _, tt := range tests {
 		req := upload(tt.files)
