@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -134,7 +135,8 @@ func busGroup() group {
 			name:    "bus-ready-names",
 			aims:    "register under names that mean something else elsewhere",
 			layer:   "load check: names are checked in the host",
-			refused: "tool name|not fit|bad_message|cannot",
+			refused: "the tool name is empty",
+			check:   badNames,
 		},
 		{
 			name:    "bus-ready-many",
@@ -193,6 +195,21 @@ func busGroup() group {
 			},
 		},
 	}}
+}
+
+// badNames has the attacker report one tool after the other, each of a name
+// that must not get any further.
+func badNames(t *testing.T, w *world) {
+	dir := filepath.Join(w.dir, "package")
+	for _, name := range []string{"a.b", "a*", ">", "a b", "a\x00b", "a\nb", "\u202egnp", "\x1b[2J", "ａｔｔａｃｋ", "../x", "__proto__", "A/B", strings.Repeat("x", 129), strings.Repeat("x", 200_000)} {
+		if err := os.WriteFile(filepath.Join(dir, "names.json"), mustJSON(t, []string{name}), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		res := w.daemon.Run(t.Context(), "plugins", "install", dir)
+		if text := string(res.Stderr); res.Code == 0 || !strings.Contains(text, "tool name") || strings.ContainsAny(text, "\x1b\x00\u202e") || len(text) > 4096 {
+			t.Errorf("a tool of the name %.50q: exit code %d, %.1000q", name, res.Code, text)
+		}
+	}
 }
 
 // socketsOfOthers sets the paths of sockets that are not the attacker's.

@@ -61,7 +61,7 @@ func tenantsGroup() group {
 			name:    "tenant-takeover",
 			aims:    "take another plugin's state, settings and grants by claiming its id",
 			layer:   "install: an id belongs to the package that was installed with it",
-			refused: "victim",
+			refused: "belongs to the installed package victim",
 			check: func(t *testing.T, w *world) {
 				if detail, err := w.client.Plugin(t.Context(), tenant, victimID); err != nil || detail.Name != victimID || detail.Version != "1.0.0" {
 					t.Errorf("the neighbour is %+v, %v", detail.Plugin, err)
@@ -69,28 +69,49 @@ func tenantsGroup() group {
 			},
 		},
 		{
+			name:  "tenant-case",
+			aims:  "share another plugin's directory, container or grants by its id in capitals",
+			layer: "ids that differ are different plugins, whatever the file system; containers and directories are named by them and a digest",
+			want:  map[string]string{"as": "VICTIM"},
+			check: inCapitals,
+		},
+		{
+			name:    "tenant-same-name",
+			aims:    "be called in the place of another plugin by its package name, which people may say instead of the id",
+			layer:   "install: a package name and an id mean one plugin of a tenant",
+			prepare: func(t *testing.T, w *world) { writeKit(t, w, "kit", "@hostile/kit") },
+			refused: "cannot be told from the installed plugin kit",
+			check: func(t *testing.T, w *world) {
+				result, err := w.invoke(t.Context(), "@hostile/kit", "who", `{}`)
+				if err != nil || string(result) != `{"who":"the owner"}` {
+					t.Errorf("the package name is answered by %s, %v", result, err)
+				}
+				w.run(t, "plugins", "uninstall", "kit")
+			},
+		},
+		{
 			name:    "tenant-id-traversal",
 			aims:    "reach another plugin's directories by an id that is a path",
 			layer:   "install: ids are letters, digits, hyphens and underscores",
-			refused: "plugin id",
+			refused: `may hold only letters, digits, "-" and "_"`,
 		},
 		{
 			name:    "tenant-id-unicode",
 			aims:    "be taken for another plugin by an id that looks the same",
 			layer:   "install: ids are ASCII",
-			refused: "plugin id",
+			refused: `may hold only letters, digits, "-" and "_"`,
 		},
 		{
 			name:    "tenant-name-traversal",
 			aims:    "have npm or the host write elsewhere by a package name that is a path",
 			layer:   "install: npm's own rule for package names",
-			refused: "package name",
+			refused: "no npm package name",
 		},
 		{
 			name:    "tenant-entry-traversal",
 			aims:    "have the host read or run a file outside the package",
 			layer:   "install: entries are inside the package",
-			refused: "entry|inside",
+			refused: "not inside the package",
 		},
 	}}
 }
@@ -118,6 +139,52 @@ func neighboursSettings(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	w.vars["token"] = w.victim.token
+}
+
+// writeKit installs an honest plugin of that id and package name.
+func writeKit(t *testing.T, w *world, id, name string) {
+	t.Helper()
+	dir := filepath.Join(w.dir, id)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{
+		"package.json":         `{"name": "` + name + `", "version": "1.0.0", "type": "module", "main": "index.mjs"}`,
+		"openclaw.plugin.json": `{"id": "` + id + `", "configSchema": {"type": "object"}}`,
+		"index.mjs":            `export const tools = [{ name: "who", description: "who", parameters: { type: "object" }, execute: async () => ({ who: "the owner" }) }];`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(t, "plugins", "install", dir)
+}
+
+// inCapitals installs the attacker once more, as "VICTIM".
+func inCapitals(t *testing.T, w *world) {
+	manifest := filepath.Join(w.dir, "package", "openclaw.plugin.json")
+	if err := os.WriteFile(manifest, []byte(`{"id": "VICTIM", "configSchema": {"type": "object"}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if res := w.daemon.Run(t.Context(), "plugins", "install", filepath.Join(w.dir, "package")); res.Code != 0 {
+		return // refused, which is as good
+	}
+	w.victim.check(t, w.rig)
+	if result, err := w.invoke(t.Context(), "VICTIM", "look", `{}`); err != nil || !strings.Contains(string(result), "forged") {
+		t.Errorf("VICTIM answers %s, %v", result, err)
+	}
+	containers := map[string]bool{}
+	for _, id := range []string{victimID, "VICTIM"} {
+		container, err := w.daemon.Container(t.Context(), tenant, id)
+		if err != nil {
+			t.Error(err)
+		}
+		containers[container] = true
+	}
+	if len(containers) != 2 {
+		t.Errorf("their containers are %v", containers)
+	}
+	w.run(t, "plugins", "uninstall", "VICTIM")
 }
 
 // twin installs the same plugin for another tenant.
@@ -168,8 +235,14 @@ func hostsDirectories(t *testing.T, w *world) {
 			t.Errorf("%s is granted: %s", file, res.Stdout)
 		}
 	}
-	if p, err := w.client.Permissions(t.Context(), tenant, w.id); err != nil || len(p.Granted) > 0 {
-		t.Errorf("granted: %+v, %v", p.Granted, err)
+	p, err := w.client.Permissions(t.Context(), tenant, w.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range p.Granted {
+		if g.Kind != "registration" {
+			t.Errorf("granted: %+v", g)
+		}
 	}
 }
 

@@ -3,7 +3,7 @@ import { plugin } from "./hostile.mjs";
 
 function attack() {
   const kept = [];
-  for (let n = 0; n < 1e7; n++) kept.push(Array.from({ length: 4096 }, () => n + 0.5));
+  for (let n = 0; n < 1e5; n++) kept.push(new Array(1 << 16).fill(n + 0.5));
   return { heap: `ok ${kept.length}` };
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ import (
 // was: an amount, and the error that ended it.
 var bombs = map[string]func() (int, error){
 	"processes": processes,
+	"threads":   threads,
 	"zombies":   zombies,
 	"memory":    memory,
 	"inotify":   inotify,
@@ -50,6 +52,20 @@ func processes() (int, error) {
 		for pid == 0 {
 			_, _, _ = syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 		}
+	}
+	return most, nil
+}
+
+// threads that stay. Go's runtime ends the process when it gets none.
+func threads() (int, error) {
+	for range most {
+		started := make(chan bool)
+		go func() {
+			runtime.LockOSThread()
+			close(started)
+			select {}
+		}()
+		<-started
 	}
 	return most, nil
 }

@@ -1,2 +1,6 @@
-// Its id is its neighbour's in capitals.
-export const tools = [{ name: "attack", description: "attack", parameters: { type: "object" }, execute: async () => ({ as: "VICTIM" }) }, { name: "look", description: "look", parameters: { type: "object" }, execute: async () => ({ text: "forged", boot: "forged" }) }];
+// Is installed once more under its neighbour's id in capitals.
+import { plugin } from "./hostile.mjs";
+
+const forged = () => ({ text: "forged", boot: "forged" });
+
+export default plugin(undefined, { attack: () => ({ as: "VICTIM" }), look: forged, keep: forged });
