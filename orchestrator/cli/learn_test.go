@@ -166,7 +166,7 @@ func TestGrantManifest(t *testing.T) {
 	}{
 		{"not there", dir + "/none.json", "", "", false, 3, "cannot read the manifest", 1},
 		{"no JSON", write("bad.json", `{`), "", "", false, 2, "cannot use the manifest", 1},
-		{"unknown field", write("field.json", `{"netwrok":[]}`), "", "", false, 2, "is no permission", 1},
+		{"unknown field", write("field.json", `{"networks":[]}`), "", "", false, 2, "is no permission", 1},
 		{"too wide", write("wide.json", `{"network":[{"host":"*.com","ports":[443]}]}`), "", "", false, 2, "many owners", 1},
 		{"too large", write("large.json", strings.Repeat(" ", plugin.MaxPermissionFile+1)), "", "", false, 2, "more than 65536 bytes", 1},
 		{"empty", write("empty.json", `{}`), "", "", false, 0, "The manifest grants nothing to demo.", 1},
