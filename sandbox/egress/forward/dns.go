@@ -29,7 +29,9 @@ const (
 type zone struct {
 	// lookup returns the addresses of a name in lower case, or why not.
 	lookup func(host string) ([]netip.Addr, dnsmessage.RCode)
-	// missing is told of a name without any whose address was asked for.
+	// missing is told of a name that is not there and that anything but the
+	// name of an address was asked for: also what looks for TXT, for one, may
+	// carry data in the name.
 	missing func(host string)
 }
 
@@ -74,7 +76,7 @@ func (z zone) resolve(q dnsmessage.Question, reply *dnsmessage.Header) netip.Add
 	host := strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))
 	var addrs []netip.Addr
 	addrs, reply.RCode = z.lookup(host)
-	if reply.RCode == dnsmessage.RCodeNameError && (q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeAAAA) {
+	if reply.RCode == dnsmessage.RCodeNameError && q.Type != dnsmessage.TypePTR {
 		z.missing(host)
 	}
 	for _, addr := range addrs {

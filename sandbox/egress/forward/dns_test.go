@@ -71,6 +71,12 @@ func TestAnswer(t *testing.T) {
 		{"a.api.example.test.", dnsmessage.TypeA, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
 		{"example.test.", dnsmessage.TypeA, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
 		{"c2VjcmV0.evil.test.", dnsmessage.TypeTXT, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{"other.example.test.", dnsmessage.TypeAAAA, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{"other.example.test.", dnsmessage.TypeALL, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{"other.example.test.", https, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
+		{"api.example.test.", dnsmessage.TypeMX, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, ""},
+		{"api.example.test.", dnsmessage.TypeCNAME, dnsmessage.ClassINET, dnsmessage.RCodeSuccess, ""},
+		{"_443._https.api.example.test.", svcb, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
 		{".", dnsmessage.TypeNS, dnsmessage.ClassINET, dnsmessage.RCodeNameError, ""},
 		{"api.example.test.", dnsmessage.TypeA, dnsmessage.ClassCHAOS, dnsmessage.RCodeRefused, ""},
 	}
@@ -226,6 +232,42 @@ func TestNameServer(t *testing.T) {
 	}
 }
 
+// TestNameServerOddTCP sends over TCP what is no query: the connection ends
+// without an answer, and the server goes on.
+func TestNameServerOddTCP(t *testing.T) {
+	s, err := startNameServer(t.Context(), ownAddress, granted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for name, sent := range map[string][]byte{
+		"no query":       {0, 0},
+		"half a length":  {0},
+		"half a query":   {0, 40, 1, 2, 3},
+		"junk":           {0, 3, 1, 2, 3},
+		"too long":       {0x10, 0x01},
+		"a response":     {0, 12, 0, 1, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+		"HTTP":           []byte("GET / HTTP/1.1\r\n\r\n"),
+		"TLS":            {0x16, 3, 1, 2, 0, 1},
+		"nothing at all": {},
+	} {
+		conn, err := net.Dial("tcp", s.tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(dnsIdle - time.Second))
+		_, _ = conn.Write(sent)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		if got, err := io.ReadAll(conn); len(got) != 0 || isTimeout(err) {
+			t.Errorf("%s: answered %x, %v", name, got, err)
+		}
+		conn.Close()
+	}
+	if got := granted.answer(query(t, "api.example.test.", dnsmessage.TypeA, dnsmessage.ClassINET)); got == nil {
+		t.Error("a good query is not answered any more")
+	}
+}
+
 // TestNameServerConnections opens more connections than are served at once.
 func TestNameServerConnections(t *testing.T) {
 	s, err := startNameServer(t.Context(), ownAddress, granted)
@@ -254,7 +296,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &n) && n.Timeout()
 }
 
-// TestMissing says which queries count as wanting to reach a name.
+// TestMissing says which queries are reported.
 func TestMissing(t *testing.T) {
 	var got []string
 	z := zone{lookup: granted.lookup, missing: func(host string) { got = append(got, host) }}
@@ -262,12 +304,15 @@ func TestMissing(t *testing.T) {
 		query(t, "Other.Example.test.", dnsmessage.TypeA, dnsmessage.ClassINET),
 		query(t, "six.example.test.", dnsmessage.TypeAAAA, dnsmessage.ClassINET),
 		query(t, "text.example.test.", dnsmessage.TypeTXT, dnsmessage.ClassINET),
+		query(t, "https.example.test.", dnsmessage.Type(65), dnsmessage.ClassINET),
+		query(t, "any.example.test.", dnsmessage.TypeALL, dnsmessage.ClassINET),
+		query(t, "1.0.0.127.in-addr.arpa.", dnsmessage.TypePTR, dnsmessage.ClassINET),
 		query(t, "chaos.example.test.", dnsmessage.TypeA, dnsmessage.ClassCHAOS),
 		query(t, "api.example.test.", dnsmessage.TypeAAAA, dnsmessage.ClassINET),
 	} {
 		z.answer(q)
 	}
-	if want := []string{"other.example.test", "six.example.test"}; !slices.Equal(got, want) {
+	if want := []string{"other.example.test", "six.example.test", "text.example.test", "https.example.test", "any.example.test"}; !slices.Equal(got, want) {
 		t.Errorf("missing %v, want %v", got, want)
 	}
 }

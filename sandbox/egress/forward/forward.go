@@ -51,6 +51,10 @@ type Options struct {
 	Socket string         // path of the broker's socket
 	DNS    netip.AddrPort // of the name server; zero is 127.0.0.1:53
 	Logger *slog.Logger   // nil discards
+	// Refused, unless nil, is told of each name that was looked up and is not
+	// granted, with port 0, and of each connection that the broker denied, from
+	// several goroutines at once. The host is a link.ValidHost.
+	Refused func(target link.Grant, why link.Denied)
 }
 
 // Forwarder follows the broker's policy. Make it with New, run it once.
@@ -70,6 +74,9 @@ func New(opts Options) *Forwarder {
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Refused == nil {
+		opts.Refused = func(link.Grant, link.Denied) {}
 	}
 	f := &Forwarder{
 		opts:      opts,
@@ -166,7 +173,7 @@ func (f *Forwarder) startNames(ctx context.Context) {
 	}
 	names, err := startNameServer(ctx, f.opts.DNS, zone{
 		lookup:  f.directory.lookup,
-		missing: func(host string) { f.reporter.add(ctx, host) },
+		missing: func(host string) { f.miss(ctx, host) },
 	})
 	if err != nil {
 		f.opts.Logger.Error("cannot start the name server", "address", f.opts.DNS, "error", err)
@@ -201,6 +208,16 @@ func (f *Forwarder) open(ctx context.Context, at netip.AddrPort, target link.Gra
 	return func() { stop(); ln.Close() }, true
 }
 
+// miss is told of a name that was looked up in vain. One that no grant could
+// be for is passed over.
+func (f *Forwarder) miss(ctx context.Context, host string) {
+	if !link.ValidName(host) {
+		return
+	}
+	f.reporter.add(ctx, host)
+	f.opts.Refused(link.Grant{Host: host}, link.Denied{Code: link.NotGranted, Message: "this name is not granted"})
+}
+
 // report tells the broker of a name that was looked up in vain. It is lost
 // when the broker does not answer.
 func (f *Forwarder) report(ctx context.Context, host string) {
@@ -217,8 +234,14 @@ func (f *Forwarder) report(ctx context.Context, host string) {
 func (f *Forwarder) forward(ctx context.Context, client net.Conn, g link.Grant) {
 	defer client.Close()
 	broker, err := f.connect(ctx, g)
-	if err != nil {
+	var denied *link.Denied
+	switch {
+	case errors.As(err, &denied):
+		f.opts.Refused(g, *denied)
+	case err != nil:
 		f.opts.Logger.Warn("egress connection failed", "host", g.Host, "port", g.Port, "error", err)
+	}
+	if err != nil {
 		reset(client)
 		return
 	}

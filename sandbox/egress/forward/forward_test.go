@@ -27,6 +27,7 @@ type fixture struct {
 	broker *egress.Broker
 	stop   func() // ends the broker's service
 	denied chan egress.Connection
+	told   chan string // what the forwarder says was refused
 }
 
 // resolveAll gives every name the same public address.
@@ -62,6 +63,7 @@ func newFixture(t testing.TB, upstream net.Listener) *fixture {
 		dns:    netip.AddrPortFrom(netip.MustParseAddr("127.77.0.2"), freePort(t).Port()),
 		broker: broker,
 		denied: denied,
+		told:   make(chan string, 1024),
 	}
 	return f
 }
@@ -96,7 +98,9 @@ func (f *fixture) serve(t testing.TB) {
 
 func (f *fixture) forward(t testing.TB) *forward.Forwarder {
 	t.Helper()
-	fw := forward.New(forward.Options{Socket: f.socket, DNS: f.dns})
+	fw := forward.New(forward.Options{Socket: f.socket, DNS: f.dns, Refused: func(target link.Grant, why link.Denied) {
+		f.told <- target.String() + " " + string(why.Code)
+	}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -231,6 +235,34 @@ func TestForwardDenied(t *testing.T) {
 	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if n, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("read %d bytes, %v, want the end of the connection", n, err)
+	}
+}
+
+// TestRefused tells of names that are not granted and of connections that the
+// broker denies.
+func TestRefused(t *testing.T) {
+	f := newFixture(t, echoServer(t))
+	port := freePort(t).Port()
+	f.grant(t, egress.Rule{Host: host, Port: port, Inspect: true}) // the broker has no authority for it
+	f.serve(t)
+	<-f.forward(t).Ready()
+	conn, err := f.dial(host, port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a denied connection: %v, want a reset", err)
+	}
+	if got, want := <-f.told, net.JoinHostPort(host, strconv.Itoa(int(port)))+" certificate"; got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if _, err := f.dial("Other.example.test", port); err == nil {
+		t.Error("a name that is not granted was reached")
+	}
+	if got, want := <-f.told, "other.example.test:0 not_granted"; got != want {
+		t.Errorf("told %q, want %q", got, want)
 	}
 }
 

@@ -105,8 +105,9 @@ func startEgress(ctx context.Context) {
 		return
 	}
 	f := forward.New(forward.Options{
-		Socket: egressSocket,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Socket:  egressSocket,
+		Logger:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Refused: newNotices(os.Stderr, os.Getenv("OCMT_PLUGIN"), os.Getenv("OCMT_TENANT")).refused,
 	})
 	go f.Run(ctx)
 	select {
