@@ -62,7 +62,11 @@ export class Calls {
     const run = this.#running.get(id);
     if (!run) return;
     this.finish(run, () => run.fail(new RunnerError("cancelled", reason)));
-    abort(run.controller, reason);
+    try {
+      abort(run.controller, reason);
+    } catch {
+      // The plugin changed what a signal is made of, and does not hear of it.
+    }
   }
 
   /** @param {string} reason */

@@ -150,7 +150,8 @@ const CARRIED = [
  */
 function typedContext({ load, config }, { payload, context }, signal) {
   const ctx = {};
-  for (const key of CARRIED) {
+  for (let i = 0; i < CARRIED.length; i++) {
+    const key = CARRIED[i];
     const value = context[key] || payload[key];
     if (typeof value === "string" || typeof value === "number") ctx[key] = value;
   }

@@ -1,6 +1,6 @@
 // The life of a loaded plugin: a signal and callbacks for its end.
 
-import { setTimer } from "./primordials.mjs";
+import { NewPromise, setTimer, settle } from "./primordials.mjs";
 
 export class Lifecycle {
   #controller = new AbortController();
@@ -30,15 +30,22 @@ export class Lifecycle {
    */
   async dispose(failed, timeoutMs) {
     const run = async () => {
-      for (const callback of this.#callbacks.reverse()) {
+      for (let i = this.#callbacks.length - 1; i >= 0; i--) {
         try {
-          await callback();
+          await this.#callbacks[i]();
         } catch (error) {
           failed(error);
         }
       }
     };
-    this.#controller.abort();
-    await Promise.race([run(), new Promise((done) => setTimer(done, timeoutMs))]);
+    try {
+      this.#controller.abort();
+    } catch (error) {
+      failed(error);
+    }
+    await new NewPromise((done) => {
+      setTimer(done, timeoutMs);
+      settle(run(), done);
+    });
   }
 }

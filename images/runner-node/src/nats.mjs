@@ -15,6 +15,8 @@ import { dial } from "./socket.mjs";
 const BACKOFF_MIN = 20;
 const BACKOFF_MAX = 200;
 const JITTER = 0.25;
+/** How long a socket that has failed may take to be closed, in ms. */
+const CLOSE_TIMEOUT = 500;
 /** Unsent bytes above which nothing more is read from the socket. */
 const HIGH_WATER = 4 * 1024 * 1024;
 /** The payload limit until the server has announced its own, in bytes. */
@@ -118,8 +120,12 @@ export class Client {
       }
     });
     socket.on("drain", () => socket.resume());
-    socket.on("error", (error) => (reason = error.message));
-    socket.on("close", () => this.#lost(reason));
+    const over = () => this.#socket === socket && this.#lost(reason);
+    socket.on("error", (error) => {
+      reason = error.message;
+      setTimer(over, CLOSE_TIMEOUT); // a plugin may have broken what closes it
+    });
+    socket.on("close", over);
   }
 
   /** close ends the connection for good, after what was written has left. */
@@ -232,6 +238,7 @@ export class Client {
   }
 
   #lost(reason) {
+    this.#socket = null;
     this.#connected = false;
     this.#corked = false;
     this.#pending.forEach((_, id) => this.#fail(id, `the connection was lost: ${reason}`));

@@ -1,7 +1,7 @@
 // Standard output and error. Node writes to a pipe without waiting: what
 // nobody reads stays in memory, and the host may be away for long.
 
-import { nextTick, now } from "./primordials.mjs";
+import { apply, min, nextTick, now } from "./primordials.mjs";
 
 /** How much of one stream waits to be read, in bytes, before more is dropped. */
 const MAX_UNREAD = 1024 * 1024;
@@ -19,7 +19,13 @@ export function boundOutput() {
     let stream;
     Object.defineProperty(process, name, {
       configurable: true, enumerable: true,
-      get: () => (stream ??= bound(get.call(process))),
+      get: () => {
+        try {
+          return (stream ??= bound(apply(get, process, [])));
+        } catch {
+          return undefined; // the plugin changed what streams are made of; Node looks here whenever a socket ends
+        }
+      },
     });
   }
 }
@@ -60,7 +66,7 @@ export function warner(write, clock = now) {
   let filled = clock();
   return (message) => {
     const time = clock();
-    left = Math.min(MAX_WARNINGS, left + ((time - filled) * WARNINGS_PER_SECOND) / 1000);
+    left = min(MAX_WARNINGS, left + ((time - filled) * WARNINGS_PER_SECOND) / 1000);
     filled = time;
     if (message === last || left < 1) return;
     left--;

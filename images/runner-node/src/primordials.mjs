@@ -30,6 +30,7 @@ const uncurryGetter = (prototype, name) => uncurry(getOwnPropertyDescriptor(prot
 export const slice = uncurry(String.prototype.slice);
 export const indexOf = uncurry(String.prototype.indexOf);
 export const upperCase = uncurry(String.prototype.toUpperCase);
+export const trim = uncurry(String.prototype.trim);
 export const push = uncurry(Array.prototype.push);
 export const shift = uncurry(Array.prototype.shift);
 export const bytesIndexOf = uncurry(Buffer.prototype.indexOf);

@@ -2,7 +2,7 @@
 
 import { cut, RunnerError } from "./errors.mjs";
 import { newHook } from "./hookspec.mjs";
-import { jsonStringify } from "./primordials.mjs";
+import { jsonStringify, push, SafeMap } from "./primordials.mjs";
 import { spec } from "./serialise.mjs";
 import { describeTool, toolsOf } from "./tools.mjs";
 
@@ -28,10 +28,10 @@ export class Registry {
   /** @type {(Item | ToolSource)[]} */
   #items = [];
   /** @type {Map<string, ToolSource>} */
-  #tools = new Map();
+  #tools = new SafeMap();
   #names = new Set();
   /** @type {Map<number, import("./hookspec.mjs").Hook>} by the index of the registration */
-  #hooks = new Map();
+  #hooks = new SafeMap();
   /** @type {Map<string, import("./services.mjs").Source>} in order */
   #services = new Map();
 
@@ -146,6 +146,8 @@ export class Registry {
 
   /** The names of all tools. */
   get toolNames() {
-    return [...this.#tools.keys()];
+    const names = [];
+    this.#tools.forEach((_, name) => push(names, name));
+    return names;
   }
 }

@@ -1,7 +1,7 @@
 // The life of one service of the plugin.
 
 import { describe, RunnerError } from "./errors.mjs";
-import { setTimer, clearTimer, settle } from "./primordials.mjs";
+import { clearTimer, NewPromise, setTimer, settle } from "./primordials.mjs";
 import { MAX_TIMER } from "./calls.mjs";
 
 /** How long a stop waits for a start that has not returned, in ms. */
@@ -89,7 +89,7 @@ export class Service {
 
   #begin() {
     const attempt = { ...this.#equip(), waiting: 0, up: false };
-    attempt.started = new Promise((done) => (attempt.end = done));
+    attempt.started = new NewPromise((done) => (attempt.end = done));
     const outcome = outcomeOf(() => this.#service.start(attempt.context));
     settle(outcome, (end) => ("error" in end ? this.#failed(attempt, end.error) : this.#returned(attempt)));
     return attempt;
@@ -149,7 +149,7 @@ const LATE = Symbol("late");
  */
 function within(promise, timeoutMs) {
   if (!(timeoutMs > 0)) return promise;
-  return new Promise((done) => {
+  return new NewPromise((done) => {
     const timer = setTimer(() => done(LATE), Math.min(timeoutMs, MAX_TIMER));
     settle(promise, (value) => {
       clearTimer(timer);
@@ -160,7 +160,7 @@ function within(promise, timeoutMs) {
 
 /** outcomeOf calls a function and resolves to {} or to what it threw. */
 function outcomeOf(call) {
-  return new Promise((done) => {
+  return new NewPromise((done) => {
     try {
       settle(call(), () => done({}), (error) => done({ error }));
     } catch (error) {

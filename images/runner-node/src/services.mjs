@@ -3,7 +3,7 @@
 import { pluginContext } from "./context.mjs";
 import { RunnerError, wireError } from "./errors.mjs";
 import { Health } from "./health.mjs";
-import { now, ownJSON } from "./primordials.mjs";
+import { max, min, now, ownJSON, push, SafeMap } from "./primordials.mjs";
 import { answer, answerError } from "./reply.mjs";
 import { Service } from "./service.mjs";
 
@@ -24,9 +24,9 @@ export class Services {
   /** @type {import("./loader.mjs").Plugin | null} */
   #plugin = null;
   /** @type {Map<string, Service>} */
-  #services = new Map();
-  /** @type {Set<Service>} those that were started, in the order of their last start */
-  #order = new Set();
+  #services = new SafeMap();
+  /** @type {Map<Service, true>} those that were started, in the order of their last start */
+  #order = new SafeMap();
   #ended = false;
 
   /**
@@ -77,7 +77,7 @@ export class Services {
   #start(service, timeoutMs) {
     if (this.#ended) throw new RunnerError("cancelled", "the plugin is being stopped");
     if (!service.active) this.#order.delete(service);
-    this.#order.add(service);
+    this.#order.set(service, true);
     return service.start(timeoutMs);
   }
 
@@ -88,9 +88,11 @@ export class Services {
   async stopAll(budgetMs) {
     this.#ended = true;
     const end = now() + budgetMs;
-    for (const service of [...this.#order].reverse()) {
+    const started = [];
+    this.#order.forEach((_, service) => push(started, service));
+    for (let i = started.length - 1; i >= 0; i--) {
       try {
-        await service.stop(Math.max(1, Math.min(STOP_TIMEOUT, end - now())));
+        await started[i].stop(max(1, min(STOP_TIMEOUT, end - now())));
       } catch (error) {
         this.#warn(wireError(error).message);
       }
@@ -99,7 +101,7 @@ export class Services {
 
   /** repeatHealth tells a host that may be a new one which services have failed. */
   repeatHealth() {
-    for (const service of this.#services.values()) service.repeatHealth();
+    this.#services.forEach((service) => service.repeatHealth());
   }
 
   /** What one start of a service is given. */

@@ -6,6 +6,14 @@ import { apply, construct, create, defineProperty, getOwnPropertyDescriptor, get
 
 const { connect, write } = Socket.prototype;
 
+/** The options that Node would otherwise look for in the prototype of all objects. */
+const UNSET = Object.fromEntries([
+  "fd", "handle", "signal", "onread", "allowHalfOpen", "pauseOnCreate", "readable", "writable", "read", "write", "writev", "final", "destroy", "construct",
+  "highWaterMark", "readableHighWaterMark", "writableHighWaterMark", "objectMode", "readableObjectMode", "writableObjectMode",
+  "encoding", "defaultEncoding", "decodeStrings", "emitClose", "captureRejections", "timeout", "host", "port", "lookup", "family", "hints",
+  "localAddress", "localPort", "noDelay", "keepAlive", "blockList",
+].map((name) => [name, undefined]));
+
 /** What sockets inherit, in one object. */
 const METHODS = create(Socket.prototype);
 for (let prototype = Socket.prototype; prototype !== Object.prototype; prototype = getPrototypeOf(prototype)) {
@@ -23,9 +31,9 @@ BusSocket.prototype = METHODS;
  * @returns {Socket}
  */
 export function dial(path) {
-  const options = { __proto__: null, path };
+  const options = { __proto__: null, ...UNSET, path };
   const socket = construct(Socket, [options], BusSocket);
   apply(connect, socket, [options]);
-  defineProperty(socket, "write", { value: write, writable: true, configurable: true }); // connect takes the one of the prototype
+  defineProperty(socket, "write", { __proto__: null, value: write, writable: true, configurable: true }); // connect takes the one of the prototype
   return socket;
 }

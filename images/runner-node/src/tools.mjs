@@ -1,7 +1,7 @@
 // Tools of both plugin forms: what they are, and how one is called.
 
 import { describe, RunnerError } from "./errors.mjs";
-import { jsonParse, jsonStringify } from "./primordials.mjs";
+import { isArray, jsonParse, jsonStringify, trim } from "./primordials.mjs";
 
 /**
  * @typedef {object} ToolSource a tool, or a factory that makes tools
@@ -102,6 +102,15 @@ function convert(parameters) {
   }
 }
 
+/** The tool of a name among what a factory made: one tool, or a list. */
+function named(made, name) {
+  const list = isArray(made) ? made : [made];
+  for (let i = 0; i < list.length; i++) {
+    if (typeof list[i]?.name === "string" && trim(list[i].name) === name) return list[i];
+  }
+  return undefined;
+}
+
 /**
  * @typedef {object} Invocation
  * @property {string} id of the call on the bus
@@ -121,7 +130,7 @@ function convert(parameters) {
  * @param {(update: unknown) => void} contexts.onUpdate
  */
 export function invoke(source, call, { plugin, factory, signal, onUpdate }) {
-  const tool = make(source, factory).find((made) => made.name?.trim?.() === call.tool);
+  const tool = named(source.create ? source.create(factory) : source.tool, call.tool);
   if (typeof tool?.execute !== "function") {
     throw new RunnerError("unknown_tool", `tool ${call.tool} is not available in this context`);
   }
