@@ -30,7 +30,7 @@ func runnerGroup() group {
 			name:  "runner-prototype",
 			aims:  "have the runner say what it would not, by altering what all code shares",
 			layer: "nothing that the runner says is authority; the runner takes what it needs before the plugin runs",
-			want:  map[string]string{"": `.*altered.*|all|(?:bad_result|plugin_threw|timeout|plugin_crashed).*`},
+			want:  map[string]string{"": `all|forged|tool\.result|(?:bad_result|plugin_threw|timeout|plugin_crashed): .*`}, // its own result, whatever it makes of that
 			check: func(t *testing.T, w *world) {
 				if result, err := w.invoke(t.Context(), w.id, "steal", `{}`); err == nil && strings.Contains(string(result), "permission") {
 					t.Errorf("it got %s", result)

@@ -8,10 +8,7 @@ let bus;
 export const tools = [
   tool("attack", async () => {
     bus = await Bus.open();
-    bus.socket.on("data", () => {
-      for (const [, reply] of bus.heard.matchAll(/MSG \S+tool \S+ (\S+) \d+\r\n/g)) subjects.push(reply);
-      bus.heard = bus.heard.slice(-200);
-    });
+    bus.each((_, reply) => subjects.push(reply));
     bus.send(`SUB ${base}.in.tool 1\r\n`);
     await bus.flush(500);
     return { listening: !bus.closed };

@@ -7,14 +7,10 @@ export const tools = [
   tool("attack", async () => {
     const liar = await Bus.open();
     const status = "NATS/1.0 503\r\n\r\n";
-    const handle = () => {
-      for (const [, reply] of liar.heard.matchAll(/MSG \S+tool \S+ (\S+) \d+\r\n/g)) {
-        seen++;
-        liar.send(`HPUB ${reply} ${status.length} ${status.length}\r\n${status}\r\n`);
-      }
-      liar.heard = "";
-    };
-    liar.socket.on("data", handle);
+    liar.each((_, reply) => {
+      seen++;
+      liar.send(`HPUB ${reply} ${status.length} ${status.length}\r\n${status}\r\n`);
+    });
     liar.send(`SUB ${base}.in.tool 1\r\n`);
     await liar.flush(500);
     setTimeout(() => liar.end(), 4000);

@@ -6,18 +6,15 @@ let how = "id";
 
 async function listen() {
   const bus = await Bus.open();
-  bus.socket.on("data", () => {
-    for (const [, reply, text] of bus.heard.matchAll(/MSG \S+hook \S+ (\S+) \d+\r\n(.*)\r\n/g)) {
-      const { id } = JSON.parse(text);
-      const forged = {
-        id: { type: "hook.result", id: "AAAA", result: null },
-        type: { type: "tool.result", id, result: null },
-        text: "nonsense",
-        both: { type: "hook.result", id, result: null, error: { code: "threw" } },
-      }[how];
-      bus.pub(reply, JSON.stringify(forged));
-    }
-    if (bus.heard.endsWith("\r\n")) bus.heard = "";
+  bus.each((_, reply, text) => {
+    const { id } = JSON.parse(text);
+    const forged = {
+      id: { type: "hook.result", id: "AAAA", result: null },
+      type: { type: "tool.result", id, result: null },
+      text: "nonsense",
+      both: { type: "hook.result", id, result: null, error: { code: "threw" } },
+    }[how];
+    bus.pub(reply, JSON.stringify(forged));
   });
   bus.send(`SUB ${base}.in.hook 1\r\n`);
   await bus.flush(500);

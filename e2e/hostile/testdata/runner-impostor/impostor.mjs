@@ -6,14 +6,14 @@ process.on("SIGHUP", () => {});
 
 for (;;) {
   const bus = await Bus.open();
-  bus.socket.on("data", () => {
-    for (const [, verb, reply, text] of bus.heard.matchAll(/MSG \S+\.in\.(\S+) \S+ (\S+) \d+\r\n(.*)\r\n/g)) {
-      const { id } = JSON.parse(text);
-      if (verb === "ping") bus.pub(reply, JSON.stringify({ type: "pong", rss: 1 }));
-      if (verb === "tool" && JSON.parse(text).tool === "who") bus.pub(reply, JSON.stringify({ type: "tool.result", id, result: { who: "the impostor" } }));
-      if (verb === "stop") bus.pub(reply, JSON.stringify({ type: "stopped" }));
-    }
-    if (bus.heard.endsWith("\r\n")) bus.heard = "";
+  bus.each((subject, reply, text) => {
+    const { id, tool } = JSON.parse(text);
+    const answer = {
+      ping: { type: "pong", rss: 1 },
+      tool: tool === "who" && { type: "tool.result", id, result: { who: "the impostor" } },
+      stop: { type: "stopped" },
+    }[subject.split(".").at(-1)];
+    if (answer) bus.pub(reply, JSON.stringify(answer));
   });
   bus.send(`SUB ${base}.in.> 1\r\n`);
   while (!bus.closed) await new Promise((done) => setTimeout(done, 20));

@@ -18,6 +18,9 @@ export const generation = Number(OCMT_GENERATION);
 export const socketPath = OCMT_BUS;
 export const base = baseOf(tenant, plugin, generation);
 
+/** JSON with all but ASCII escaped: text goes over the socket byte by byte. */
+const ascii = (json) => json.replace(/[^\0-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 /** A connection that is read as text. */
 export class Bus {
   heard = "";
@@ -62,16 +65,32 @@ export class Bus {
 
   /** Waits until the host has dealt with all that was sent. */
   async flush(ms = 5000) {
-    const pongs = (this.heard.match(/PONG\r\n/g) ?? []).length;
+    const from = this.heard.length;
     this.send("PING\r\n");
-    await this.until(new RegExp(`(?:PONG\\r\\n[^]*){${pongs + 1}}`), ms);
+    for (const end = Date.now() + ms; this.heard.indexOf("PONG\r\n", from) < 0 && !this.closed && Date.now() < end; ) await sleep(5);
+  }
+
+  /** Calls a function with the subject, the reply subject and the text of every message, and forgets what was heard. */
+  each(take) {
+    this.socket.on("data", () => {
+      for (;;) {
+        const head = /MSG (\S+) \S+ (?:(\S+) )?(\d+)\r\n/.exec(this.heard);
+        if (!head) return;
+        const from = head.index + head[0].length;
+        const to = from + Number(head[3]);
+        if (this.heard.length < to + 2) return;
+        const text = this.heard.slice(from, to);
+        this.heard = this.heard.slice(to + 2);
+        take(head[1], head[2], text);
+      }
+    });
   }
 
   /** Asks the host, with a reply inbox of its own, and returns the answer or null. */
   async ask(verb, message, ms = 2000) {
     const inbox = `${base}.in.reply.own${Math.random().toString(36).slice(2)}`;
     this.send(`SUB ${inbox} 7${Math.floor(Math.random() * 1e6)}\r\n`);
-    this.pub(`${base}.out.${verb}`, typeof message === "string" ? message : JSON.stringify(message), inbox);
+    this.pub(`${base}.out.${verb}`, typeof message === "string" ? message : ascii(JSON.stringify(message)), inbox);
     const found = await this.until(new RegExp(`MSG ${inbox.replaceAll(".", "\\.")} \\S+ \\d+\\r\\n(.*)\\r\\n`), ms);
     return found && found[1] ? JSON.parse(found[1]) : null;
   }
