@@ -37,7 +37,7 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 		return err
 	}
 	if sandbox.IsGVisor(cmp.Or(spec.Runtime, host.Runtime)) {
-		spec.Limits.PIDs = sandbox.GVisorPIDs(spec.Limits.PIDs)
+		spec.Limits.PIDs = spec.GVisorPIDs()
 	}
 	img, err := e.inspectImage(ctx, spec.Image)
 	if err != nil {
@@ -54,13 +54,20 @@ func (e *Engine) Create(ctx context.Context, spec sandbox.Spec) error {
 }
 
 // create sends the request, and takes back a container whose limits the engine
-// says it ignored.
+// says it ignored, or that nobody waits for any more: an engine makes what it was
+// asked for when the one who asked has hung up, so the answer is waited for.
 func (e *Engine) create(ctx context.Context, spec *sandbox.Spec, config *container.Config, host *container.HostConfig) error {
-	call, cancel := e.bound(ctx)
+	if ctx.Err() != nil {
+		return e.fail(ctx, "create container "+spec.ID, ctx.Err())
+	}
+	call, cancel := e.bound(context.WithoutCancel(ctx))
 	defer cancel()
 	created, err := e.client.ContainerCreate(call, config, host, nil, nil, spec.ID)
 	if err != nil {
 		return e.explainCreate(ctx, spec, e.fail(call, "create container "+spec.ID, err))
+	}
+	if ctx.Err() != nil {
+		return errors.Join(e.fail(ctx, "create container "+spec.ID, ctx.Err()), e.removeContainer(ctx, spec.ID, created.ID))
 	}
 	for _, warning := range created.Warnings {
 		if strings.Contains(strings.ToLower(warning), "discarded") {

@@ -58,6 +58,21 @@ var imageRows = []row{
 var unknownDigest = "sha256:" + strings.Repeat("0123456789abcdef", 4)
 
 var lifeRows = []row{
+	{"create that is given up", false, func(t *testing.T, s *suite) {
+		for _, after := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 15 * time.Millisecond, 40 * time.Millisecond} {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			spec := s.spec("exit", "0")
+			err := s.Engine.Create(ctx, spec)
+			cancel()
+			got := s.list(t, s.ctx(t))
+			if err != nil && len(got) > 0 {
+				t.Errorf("given up after %s: %v, and left %+v", after, err, got)
+			}
+			if err := s.Engine.Remove(s.ctx(t), spec.ID); err != nil && !errdefs.IsNotFound(err) {
+				t.Error(err)
+			}
+		}
+	}},
 	{"exit 0", false, exitsWith("0", 0)},
 	{"exit 7", false, exitsWith("7", 7)},
 	{"states", false, states},
