@@ -158,7 +158,7 @@ func TestContainer(t *testing.T) {
 		egress.Rule{Host: "*.wild.test", Port: 80, Plaintext: true},
 		egress.Rule{Host: "localhost", Port: 4873, Plaintext: true, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	code, stdout, stderr := runContainer(t, image,
-		[]string{"--volume", dir + ":/run/ocmt:ro", "--tmpfs", "/state:uid=65532,noexec"},
+		[]string{"--volume", dir + ":/run/ocmt:ro", "--tmpfs", "/state:uid=65532,noexec", "--env", "OCMT_PLUGIN=weather", "--env", "OCMT_TENANT=acme"},
 		"/client", name+":80", strings.ToUpper(name)+":80", name+":81", "other.example.test:80", "93.184.216.34:80",
 		"169.254.169.254:80", "secure.example.test:443", "127.0.0.1:4873",
 		"localhost:4873", "localhost:4874", "a.wild.test:80", "a.wild.test:81", "wild.test:80", "a.b.wild.test:80", "status")
@@ -189,6 +189,10 @@ func TestContainer(t *testing.T) {
 	}
 	if !strings.HasSuffix(stderr, "ocmt-init: client ended: exit code 0\n") {
 		t.Errorf("standard error %q", stderr)
+	}
+	notice := "ocmt: network: other.example.test:443 is not granted; to allow it: ocmt plugins grant weather network other.example.test:443 --tenant acme\n"
+	if strings.Count(stderr, notice) != 1 {
+		t.Errorf("standard error %q, want %q once", stderr, notice)
 	}
 	wantSmall(t, got[len(got)-1])
 }
