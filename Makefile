@@ -12,12 +12,15 @@ INIT_SOURCES := $(shell find cmd/ocmt-init sandbox/egress/forward sandbox/egress
 IMAGE_SOURCES := images/lock.json $(shell find images/build images/cmd -name '*.go' -not -name '*_test.go')
 JS_SOURCES  := $(shell find images/runner-node/src -type f 2>/dev/null)
 
-# What `make demo` runs on, what `make test` must find, and what the end-to-end
-# tests run on: engines, with +RUNTIME for another than the engine's default.
+# What `make demo` runs on, what `make test` must find, what the end-to-end
+# tests run on, and what the hostile attacks run on besides: engines, with
+# +RUNTIME for another than the engine's default.
 ENGINE  ?= docker
 ENGINES ?= docker containerd runsc
 E2E     ?= $(filter docker containerd,$(ENGINES))
+HOSTILE ?= $(if $(filter runsc,$(ENGINES)),$(firstword $(E2E))+runsc)
 comma   := ,
+SUMMARY := $(CURDIR)/$(BIN)/hostile.txt
 REQUIRE  = $(subst $(eval) ,$(comma),$(strip $(ENGINES)))
 
 export PATH := $(CURDIR)/$(BIN)/tools:$(PATH)
@@ -59,7 +62,8 @@ demo: go engine build ## install what is missing, build, and run a real npm plug
 	@E2E_ENGINE=$(ENGINE) $(GO) run ./e2e/demo
 
 test: go engines build tools ## all tests, end to end on docker and on containerd
-	E2E_REQUIRE=$(REQUIRE) $(GO) tool gotestsum --format pkgname --raw-command -- sh e2e/test.sh $(E2E)
+	@rm -f $(SUMMARY)
+	E2E_REQUIRE=$(REQUIRE) E2E_SUMMARY=$(SUMMARY) $(GO) tool gotestsum --format pkgname --raw-command -- sh e2e/test.sh $(E2E) -- $(HOSTILE); code=$$?; cat $(SUMMARY); exit $$code
 
 chaos: go engines build ## break things on purpose and check what must hold, 12 minutes; report in bin/chaos.json
 	E2E_REQUIRE=$(REQUIRE) $(GO) test ./e2e/chaos -run TestChaos -chaos.full -timeout 15m -v -chaos.report $(CURDIR)/$(BIN)/chaos.json
@@ -74,8 +78,8 @@ fuzz: go ## run every fuzz test for a while
 lint: go ## golangci-lint, pinned
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
-ci-full: ## what takes longer than .ci/run may: the tests on gVisor too, benchmarks, fuzz tests, chaos
-	$(MAKE) test E2E="docker containerd docker+runsc containerd+runsc"
+ci-full: ## what takes longer than .ci/run may: the tests and all attacks on gVisor too, benchmarks, fuzz tests, chaos
+	E2E_HOSTILE=full $(MAKE) test E2E="docker containerd docker+runsc containerd+runsc" HOSTILE=
 	$(MAKE) bench fuzz chaos
 
 generate: go ## the clients, from the OpenAPI document; needs npm

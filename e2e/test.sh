@@ -2,11 +2,13 @@
 # Runs all tests on the first engine, and the end-to-end tests on each of the
 # others too, and prints what `go test -json` does, for gotestsum:
 #
-#	test.sh docker [containerd] [docker+runsc] [containerd+runsc]
+#	test.sh docker [containerd] [docker+runsc] [containerd+runsc] [-- docker+runsc]
 #
 # What stands after + is another OCI runtime than the engine's default. The
-# package of the further runs is called e2e[ENGINE]. It ends with 1 if any of the
-# runs failed, after all of them.
+# further runs make those of the hostile attacks that depend on engine or
+# runtime, or all of them with E2E_HOSTILE=full; what stands after -- is for the
+# attacks alone. The packages of the further runs are called e2e[ENGINE]. It ends
+# with 1 if any of the runs failed, after all of them.
 set -u
 
 package=$(go list ./e2e) || exit 1
@@ -23,14 +25,21 @@ on() {
 
 on "$1" ./... || failed=1
 shift
+E2E_HOSTILE=${E2E_HOSTILE:-varying}
+export E2E_HOSTILE
+packages="./e2e ./e2e/hostile"
 exec 4>&1
 for engine in "$@"; do
+	if [ "$engine" = -- ]; then
+		packages=./e2e/hostile
+		continue
+	fi
 	# The exit code of the first in the pipe comes by a descriptor of its own.
 	code=$({
 		{
-			on "$engine" ./e2e
+			on "$engine" $packages
 			echo $? >&3
-		} | sed -u "s|\"Package\":\"$package\"|\"Package\":\"${package}[$engine]\"|" >&4
+		} | sed -u "s|\"Package\":\"$package\(/hostile\)\{0,1\}\"|\"Package\":\"$package\1[$engine]\"|" >&4
 	} 3>&1)
 	[ "$code" = 0 ] || failed=1
 done
