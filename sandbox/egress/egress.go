@@ -57,8 +57,8 @@ type Phase string
 
 // The phases. A connection has one record of PhaseOpen and later one of
 // PhaseClose, or a single one of PhaseDenied. An inspected one has a
-// PhaseRequest for each request in between, and a further PhaseOpen each time
-// the host had hung up and is dialled again.
+// PhaseRequest for each request in between, and each time that the host had hung
+// up and is dialled again a further PhaseOpen, or a PhaseDenied of the same ID.
 const (
 	PhaseOpen    Phase = "open"    // it is allowed, and nothing has passed yet
 	PhaseRequest Phase = "request" // one inspected request: about to be sent, or refused

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ocmt/ocmt/sandbox/egress/link"
 )
@@ -25,6 +26,9 @@ const (
 	maxResponseHead = 256 << 10
 	// maxStreams bounds the requests at once on one connection of HTTP/2.
 	maxStreams = 128
+	// continueWait is how long a body waits for a host that was asked whether it
+	// wants it, as in other clients.
+	continueWait = time.Second
 	// maxMethod and maxPath bound what is recorded of a request, in bytes.
 	maxMethod = 32
 	maxPath   = 512
@@ -76,7 +80,7 @@ func (in *inspection) transport(life context.Context) *http.Transport {
 	t := &http.Transport{
 		DisableCompression:     true, // what comes is passed on as it is
 		MaxResponseHeaderBytes: maxResponseHead,
-		ExpectContinueTimeout:  in.broker.opts.Limits.Dial,
+		ExpectContinueTimeout:  continueWait,
 		Protocols:              in.protocols(),
 		HTTP2:                  &http.HTTP2Config{StrictMaxConcurrentRequests: true},
 	}
@@ -108,7 +112,7 @@ type refusal struct {
 func (in *inspection) answer(w http.ResponseWriter, r *http.Request, transport http.RoundTripper) {
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	c := in.connection(PhaseRequest)
-	c.Method = printable(r.Method, maxMethod)
+	c.Method = printable(in.redacted(r.Method), maxMethod)
 	c.Path = printable(in.redacted(path), maxPath)
 	if no := in.check(r, path); no != nil {
 		c.Code, c.Status, c.Detail = no.code, no.status, in.redacted(no.message)

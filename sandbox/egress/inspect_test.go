@@ -358,12 +358,20 @@ func TestInspectConcurrent(t *testing.T) {
 	}
 }
 
-// TestInspectIPv6 reaches the broker's own loopback by its address.
+// TestInspectIPv6 has an upstream that has no other address.
 func TestInspectIPv6(t *testing.T) {
-	r := newInspectRig(t, Limits{}, show, Rule{Host: apiHost, Port: 443, Inspect: true})
+	ca := newAuthority(t, apiHost)
+	ln, err := tls.Listen("tcp6", "[::1]:0", &tls.Config{Certificates: []tls.Certificate{ca.cert}})
+	if err != nil {
+		t.Skipf("this host has no IPv6 loopback: %v", err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(show)}
+	go func() { _ = server.Serve(ln) }()
+	t.Cleanup(func() { server.Close() })
+	r := newInspectRigTo(t, Limits{}, ln, ca, inspected())
 	addr := netip.MustParseAddr("2a00:1450:4001::1")
 	r.answer(apiHost, addr)
-	r.route(addr, 443, r.upstream.Listener)
+	r.route(addr, 443, ln)
 	if res, _ := do(t, r.client(t), "GET", base+"/", nil); res.StatusCode != 200 {
 		t.Errorf("answered %d", res.StatusCode)
 	}
