@@ -25,7 +25,7 @@ export const tools = [
       const call = JSON.parse(text);
       if (call.tool !== "victim") return;
       const forged = ANSWERS[call.params.how](call.id, call.params.text);
-      for (let i = 0; i < 20; i++) forger.pub(reply, forged);
+      for (let i = 0; i < (forged.length > 1000 ? 1 : 20); i++) forger.pub(reply, forged);
     });
     forger.send(`SUB ${base}.in.tool 1\r\n`);
     await forger.flush(500);
