@@ -130,6 +130,12 @@ export function ownJSON(value) {
 }
 
 /**
+ * readFullMessage parses a message that holds all of its fields.
+ * @param {Buffer} payload
+ */
+export const readFullMessage = (payload) => jsonParse(utf8(payload));
+
+/**
  * readMessage parses a message. What it does not hold is not found in the
  * prototype of all objects either.
  * @param {Buffer} payload

@@ -1,16 +1,18 @@
 // Answers to the host's calls.
 
 import { RunnerError, wireError } from "./errors.mjs";
-import { objectKeys, ownJSON, slice } from "./primordials.mjs";
+import { jsonStringify, objectKeys, ownJSON } from "./primordials.mjs";
 
 /**
  * withJSON is the text of a message, some of whose fields are JSON already.
- * @param {object} head the others, at least one
+ * @param {Record<string, string>} head the others, at least one
  * @param {Record<string, string | undefined>} fields those that are undefined are left out
  */
 export function withJSON(head, fields) {
-  let text = slice(ownJSON(head), 0, -1);
-  const names = objectKeys(fields);
+  let text = "";
+  let names = objectKeys(head);
+  for (let i = 0; i < names.length; i++) text += `${i === 0 ? "{" : ","}"${names[i]}":${jsonStringify(head[names[i]])}`;
+  names = objectKeys(fields);
   for (let i = 0; i < names.length; i++) {
     const json = fields[names[i]];
     if (json !== undefined) text += `,"${names[i]}":${json}`;

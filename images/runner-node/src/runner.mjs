@@ -5,7 +5,7 @@ import { RunnerError, wireError } from "./errors.mjs";
 import { Hooks } from "./hooks.mjs";
 import { HostCalls } from "./hostcalls.mjs";
 import { loadPlugin } from "./loader.mjs";
-import { min, NewPromise, now, ownJSON, readMessage, residentMemory, setTimer } from "./primordials.mjs";
+import { min, NewPromise, now, ownJSON, readFullMessage, readMessage, residentMemory, setTimer } from "./primordials.mjs";
 import { Registry } from "./registry.mjs";
 import { failedText, MAX_READY, readyText, WIRE } from "./report.mjs";
 import { Services } from "./services.mjs";
@@ -73,10 +73,10 @@ export class Runner {
     this.#hooks = new Hooks({ calls, warn });
     this.#hostCalls = new HostCalls({ bus, subject: out("host"), warn });
     this.#services = new Services({ bus, healthSubject: out("health"), hostCalls: this.#hostCalls, warn });
-    const on = (verb, handler) => bus.subscribe(this.#subjects.in(verb), (payload, reply) => {
-      handler(readMessage(payload), reply);
+    const on = (verb, handler, read = readMessage) => bus.subscribe(this.#subjects.in(verb), (payload, reply) => {
+      handler(read(payload), reply);
     });
-    on("tool", (call, reply) => this.#tools.call(call, reply));
+    on("tool", (call, reply) => this.#tools.call(call, reply), readFullMessage);
     on("hook", (call, reply) => this.#hooks.call(call, reply));
     on("resolved", (message) => this.#hooks.resolved(message));
     on("service", (call, reply) => this.#services.call(call, reply));

@@ -26,13 +26,13 @@ const ANY_OBJECT = { type: "object" };
  * @param {(level: "info" | "warn" | "error", message: string) => void} diagnose
  */
 export function toolsOf(source, context, diagnose) {
-  let made = [];
+  let tools = [];
   try {
-    made = make(source, context);
+    tools = make(source, context).map((tool) => usable(tool, diagnose)).filter((tool) => tool !== null);
   } catch (error) {
-    diagnose("warn", `the factory of tool ${source.names.join(", ") || "(unnamed)"} threw: ${describe(error).message}`);
+    const what = source.create ? `the factory of tool ${source.names.join(", ") || "(unnamed)"}` : "a tool, when it was looked at,";
+    diagnose("warn", `${what} threw: ${describe(error).message}`);
   }
-  const tools = made.filter((tool) => usable(tool, diagnose));
   if (source.create && tools.length === 0 && source.names.length === 0) {
     diagnose("warn", "a tool factory made no tool and was registered without a name: its tools are not known");
   }
@@ -49,12 +49,13 @@ function make(source, context) {
   return (Array.isArray(made) ? made : [made]).filter((tool) => tool !== null && tool !== undefined);
 }
 
+/** What is told of a tool, read once: the next time it may be something else. Null is one that cannot be called. */
 function usable(tool, diagnose) {
-  const name = typeof tool?.name === "string" ? tool.name.trim() : "";
-  if (!name) diagnose("error", "a tool without a name was registered; it is left out");
-  else if (typeof tool.execute !== "function") diagnose("error", `tool ${name} has no execute function; it is left out`);
-  else return true;
-  return false;
+  const { name: given, label, description, parameters, optional, execute } = tool;
+  const name = typeof given === "string" ? given.trim() : "";
+  if (name && typeof execute === "function") return { name, label, description, parameters, optional };
+  diagnose("error", name ? `tool ${name} has no execute function; it is left out` : "a tool without a name was registered; it is left out");
+  return null;
 }
 
 /**

@@ -59,3 +59,30 @@ for (const way of FATAL) {
     assert.deepEqual(host.outcomes.slice(1), []);
   });
 }
+
+test("what is something else each time it is looked at", { timeout: 30_000 }, async (t) => {
+  const host = await Host.start(loadMessage("hostile", ["./odd.mjs"]));
+  t.after(() => host.close());
+  assert.equal(host.outcome.type, "ready");
+  for (const { name, spec } of host.outcome.registrations) {
+    assert.ok(typeof name === "string" && name === name.trim(), JSON.stringify(name));
+    assert.equal(typeof spec.description, "string");
+    assert.ok(["undefined", "string"].includes(typeof spec.label));
+  }
+  const names = host.outcome.registrations.map(({ name }) => name);
+  assert.deepEqual(names.slice(0, 5), ["first-look", "blanks", "cyclic", "from-a-proxy", "\u001b[2Jescape"], "escapes are the host's to show or not");
+  assert.equal((await host.call("blanks")).result, "called");
+  assert.equal((await host.call("first-look")).error.code, "unknown_tool", "it has another name by now");
+
+  assert.equal((await host.call("twice")).result, "first");
+  assert.equal((await host.call("thenable-for-ever", {}, { timeoutMs: 20 })).error.code, "cancelled");
+  assert.equal((await host.call("after-cancel", {}, { timeoutMs: 20 })).error.code, "cancelled");
+  const answer = await host.call("id", { n: 1 }, { id: "mine" });
+  assert.deepEqual([answer.type, answer.id, answer.result.id, answer.error], ["tool.result", "mine", "another", undefined]);
+  assert.equal((await host.call("getter")).error.code, "unserialised");
+  assert.equal((await host.call("raw")).result, "raw");
+  assert.equal((await host.call("lone")).result, "\ud800\u2028\u0000\r\nPUB x 1\r\n");
+  assert.equal((await host.call("flood")).result, "done");
+  assert.ok(host.progress.length < 20_000, `${host.progress.length} updates were told`);
+  assert.equal((await host.ask("ping", { type: "ping" })).type, "pong");
+});
