@@ -18,6 +18,15 @@ const LogFiles = 2
 // runs it and one that waits for it.
 func GVisorPIDs(pids int64) int64 { return 2*pids + 64 }
 
+// gVisorMounts is how many mounts GVisorPIDs allows for; its file server has
+// four threads for each (measured as above).
+const gVisorMounts, gVisorMountThreads = 16, 4
+
+// GVisorPIDs is the function of that name for all that the spec mounts.
+func (s *Spec) GVisorPIDs() int64 {
+	return GVisorPIDs(s.Limits.PIDs) + gVisorMountThreads*int64(max(0, len(s.Mounts)-gVisorMounts))
+}
+
 // Profile is the part of the hardening that no [Spec] can change. Engines take
 // it from [Hardened] and translate it field by field.
 type Profile struct {

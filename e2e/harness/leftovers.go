@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Leftovers lists what the home still has on this host: what its engine keeps,
@@ -15,7 +16,7 @@ func (d *Daemon) Leftovers(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, find := range []func(string) ([]string, error){Mounts, loops, instanceFiles} {
+	for _, find := range []func(string) ([]string, error){Mounts, settledLoops, instanceFiles} {
 		found, err := find(d.Home)
 		if err != nil {
 			return nil, err
@@ -64,6 +65,18 @@ func mountsOf(proc, mountinfo, dir string) []string {
 		}
 	}
 	return left
+}
+
+// settledLoops is loops, once what others hold for a moment is gone: a
+// container that is being started has all mounts of its host until it leaves
+// them behind.
+func settledLoops(dir string) ([]string, error) {
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		left, err := loops(dir)
+		if err != nil || len(left) == 0 || time.Since(began) > 5*time.Second {
+			return left, err
+		}
+	}
 }
 
 // loops lists the loop devices over files below a directory.

@@ -300,7 +300,11 @@ func (f *Factory) mountOwn(ctx context.Context, in *Instance, uid uint32) ([]san
 		return nil, err
 	}
 	workspaces, err := f.mountWorkspaces(in, uid)
-	return append(workspaces, written), err
+	if err != nil {
+		return nil, err
+	}
+	covers, err := f.hideSecrets(ctx, in, workspaces)
+	return slices.Concat([]sandbox.Mount{written}, workspaces, covers), err
 }
 
 // busName is the plugin's name on the bus. A load check has an account of its

@@ -97,7 +97,6 @@ type Instance struct {
 
 	authority *egress.Authority // its own; nil in a load check
 	watched   string            // the directory of its state, where that has no other bound
-	hidden    []string          // see Hidden
 
 	adopted bool // it runs already; see [Factory.Adopt]
 	done    chan struct{}

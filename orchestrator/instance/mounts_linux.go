@@ -3,9 +3,11 @@ package instance
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 
@@ -54,4 +56,10 @@ func removeTree(dir string) error {
 		}
 	}
 	return os.RemoveAll(dir)
+}
+
+// linked says that a file has several names.
+func linked(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
 }

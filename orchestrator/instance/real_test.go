@@ -86,7 +86,7 @@ func TestLife1(t *testing.T) {
 func realLife(t *testing.T) (*instance.Factory, life, string) {
 	t.Helper()
 	f, e, plan := real(t)
-	plan.Payload = sealedRunner(t, f.Home)
+	plan.Payload = sealedProgram(t, f.Home, "runner")
 	l := life{Home: f.Home.Dir(), HomeID: f.HomeID, Image: f.Image, Plan: plan}
 	text, err := json.Marshal(l)
 	must(t, err)
@@ -121,14 +121,14 @@ func realLife(t *testing.T) (*instance.Factory, life, string) {
 	return second, l, id
 }
 
-// sealedRunner is a payload that holds the runner of the tests.
-func sealedRunner(t *testing.T, h home.Home) plugin.Payload {
+// sealedProgram is a payload that holds a program of testdata.
+func sealedProgram(t *testing.T, h home.Home, name string) plugin.Payload {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "runner")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./testdata/runner")
+	program := filepath.Join(t.TempDir(), name)
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./testdata/"+name)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build the runner: %v: %s", err, out)
+		t.Fatalf("cannot build a program: %v: %s", err, out)
 	}
 	data, err := os.ReadFile(program)
 	must(t, err)
@@ -136,7 +136,7 @@ func sealedRunner(t *testing.T, h home.Home) plugin.Payload {
 	if ok, _ := seal.CanMount(h.Store()); !ok {
 		sealIt = seal.SealTree
 	}
-	payload, err := sealIt(t.Context(), fstest.MapFS{"runner": {Data: data, Mode: 0o755}}, h.Store())
+	payload, err := sealIt(t.Context(), fstest.MapFS{name: {Data: data, Mode: 0o755}}, h.Store())
 	must(t, err)
 	t.Cleanup(func() {
 		if err := seal.Remove(h.Store(), payload); err != nil {

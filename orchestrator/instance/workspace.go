@@ -2,6 +2,7 @@ package instance
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -204,7 +205,7 @@ func checkSockets(path string) error {
 
 // mountWorkspaces mounts the granted directories, each by the descriptor that
 // was checked, and so that the plugin has the rights of the directory's owner
-// in it.
+// in it. One that lies in another comes after it.
 func (f *Factory) mountWorkspaces(in *Instance, uid uint32) ([]sandbox.Mount, error) {
 	var mounts []sandbox.Mount
 	for i, w := range in.plan.Workspaces {
@@ -226,6 +227,7 @@ func (f *Factory) mountWorkspaces(in *Instance, uid uint32) ([]sandbox.Mount, er
 		}
 		mounts = append(mounts, sandbox.Mount{Source: source, Target: w.Path, ReadOnly: w.ReadOnly, NoExec: true})
 	}
+	slices.SortFunc(mounts, func(a, b sandbox.Mount) int { return cmp.Compare(a.Target, b.Target) })
 	return mounts, nil
 }
 

@@ -53,7 +53,7 @@ func (e *Engine) plan(ctx context.Context, spec *sandbox.Spec) (c containers.Con
 	}
 	made.LogSize = spec.Limits.LogSize
 	if runtime.gvisor {
-		*oci.Linux.Resources.Pids.Limit = sandbox.GVisorPIDs(spec.Limits.PIDs)
+		*oci.Linux.Resources.Pids.Limit = spec.GVisorPIDs()
 		made.Images = e.mountByUs(spec.ID, oci)
 	}
 	described, err := typeurl.MarshalAny(oci)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -32,20 +33,7 @@ func (s *Volumes) mount(ctx context.Context, v Volume, unheld bool) error {
 	if err := os.Mkdir(v.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("cannot make a place for the state: %w", err)
 	}
-	if unheld {
-		if err := discardHalves(v); err != nil {
-			return err
-		}
-	}
-	device, err := findLoop(v.Image)
-	if err != nil {
-		return err
-	}
-	if device == nil {
-		device, err = s.attach(ctx, v)
-	} else if size := imageSize(v.Size); deviceSize(device) != size {
-		s.logger.Warn("a plugin's state keeps its size until nobody uses it", "image", v.Image, "size", deviceSize(device), "wanted", size)
-	}
+	device, err := s.device(ctx, v, unheld)
 	if err != nil {
 		return err
 	}
@@ -62,6 +50,48 @@ func (s *Volumes) mount(ctx context.Context, v Volume, unheld bool) error {
 	}
 	return err
 }
+
+// device returns the loop device of a volume: the one that it is on, or one that
+// its image was put on after it was made what it has to be.
+func (s *Volumes) device(ctx context.Context, v Volume, unheld bool) (*os.File, error) {
+	if unheld {
+		if err := discardHalves(v); err != nil {
+			return nil, err
+		}
+	}
+	for began := time.Now(); ; {
+		device, err := findLoop(v.Image)
+		switch {
+		case err != nil:
+			return nil, err
+		case device == nil:
+			return s.attach(ctx, v)
+		case deviceSize(device) == imageSize(v.Size):
+			return device, nil
+		}
+		mounted, err := isMounted(device, v.Dir)
+		if err != nil || mounted || time.Since(began) > lingerMax {
+			s.logger.Warn("a plugin's state keeps its size until nobody uses it", "image", v.Image, "size", deviceSize(device), "wanted", imageSize(v.Size))
+			return device, err
+		}
+		if err := device.Close(); err != nil {
+			return nil, fmt.Errorf("cannot leave a loop device: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lingerPause):
+		}
+	}
+}
+
+// A container that is being started has all mounts of its host for a moment, so
+// that one which was taken off here lives on. To change the size of a volume,
+// its end is waited for.
+const (
+	lingerMax   = 3 * time.Second
+	lingerPause = 20 * time.Millisecond
+)
 
 // attach makes the image what it has to be while nobody uses it, and puts it on
 // a loop device.
@@ -86,6 +116,10 @@ func (s *Volumes) attach(ctx context.Context, v Volume) (*os.File, error) {
 	// What a plain directory held is in the image, or was moved there.
 	if err := clearDir(v.Dir); err != nil {
 		return nil, err
+	}
+	// The one that it was filled by may be there still.
+	if device, err := findLoop(v.Image); err != nil || device != nil {
+		return device, err
 	}
 	return attachLoop(v.Image)
 }
