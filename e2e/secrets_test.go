@@ -178,7 +178,10 @@ type answer struct {
 
 func requestFrom(t *testing.T, c *client.Client, url string, headers map[string]string, more ...string) answer {
 	t.Helper()
-	params := map[string]any{"url": url, "headers": headers}
+	params := map[string]any{"url": url}
+	if headers != nil {
+		params["headers"] = headers
+	}
 	if len(more) == 2 {
 		params["method"], params["body"] = more[0], more[1]
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -95,11 +96,8 @@ func (d *Daemon) onConnection(key plugin.Key, c egress.Connection) error {
 	if err := d.recordConnection(key, c); err != nil {
 		return err
 	}
-	if c.Phase == egress.PhaseClose && c.Allowed {
-		return nil
-	}
 	told := connectionOf(key, c)
-	if c.Code == link.NotGranted && key.ID != "" {
+	if key.ID != "" {
 		told.Command = d.wishNetwork(key, c)
 	}
 	d.events.Publish(key.Tenant, key.ID, v1.EventConnection, told)
@@ -151,22 +149,41 @@ func networkActor(key plugin.Key) string {
 	return "plugin:" + key.ID
 }
 
-// wishNetwork notes the destination as a request and returns the command that
-// would grant it. Of a name that was only looked up the port is not known: the
+// wishNetwork notes what was denied for want of a grant as a request and returns
+// the command that would grant it. Of a name that was only looked up the port is not known: the
 // request is for the usual one, unless the plugin's runner tells the port.
 func (d *Daemon) wishNetwork(key plugin.Key, c egress.Connection) string {
-	port := c.Port
-	if port == 0 {
-		port = 443
-	}
-	ask, err := policy.Tried(c.Host, port)
-	if err != nil { // no name that could be granted
+	ask, ok := askFor(d.authority.Effective(key), v1.Connection{
+		Phase: string(c.Phase), Code: string(c.Code), Host: c.Host, Port: c.Port, Method: c.Method, Path: c.Path,
+	})
+	if !ok {
 		return ""
 	}
 	if c.Port != 0 || !d.learning.on(key) {
 		d.wish(key, ask)
 	}
 	return policy.Command(key, ask)
+}
+
+// usualPort is what is asked for where only a name was looked up.
+const usualPort = 443
+
+// askFor returns what would have let a connection or request pass that was
+// denied for want of a grant.
+func askFor(allowed policy.Effective, c v1.Connection) (policy.Ask, bool) {
+	switch {
+	case c.Phase == string(egress.PhaseDenied) && c.Code == string(link.NotGranted):
+		ask, err := policy.Tried(c.Host, cmp.Or(c.Port, usualPort))
+		return ask, err == nil // else it is no name that could be granted
+	case c.Phase == string(egress.PhaseRequest) && c.Code == string(link.RequestRefused):
+		i := slices.IndexFunc(allowed.Network, func(n policy.NetworkRule) bool { return n.Matches(c.Host, c.Port) })
+		if i < 0 {
+			return policy.Ask{}, false
+		}
+		ask, err := policy.TriedRequest(allowed.Network[i], c.Method, c.Path)
+		return ask, err == nil
+	}
+	return policy.Ask{}, false
 }
 
 func destination(c egress.Connection) string {

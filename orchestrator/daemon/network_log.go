@@ -11,7 +11,6 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/audit"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
-	"github.com/ocmt/ocmt/sandbox/egress/link"
 )
 
 // networkAction begins the action of every record of a connection.
@@ -38,7 +37,7 @@ func (b networkAPI) Connections(ctx context.Context, tenant string, q v1.Connect
 		if !ok || id != "" && e.Plugin != id || q.Denied && !denied {
 			return nil
 		}
-		c := connectionFrom(e, phase)
+		c := b.d.connectionFrom(e, phase)
 		if len(newest) < q.Limit {
 			newest = append(newest, c)
 			return nil
@@ -51,7 +50,7 @@ func (b networkAPI) Connections(ctx context.Context, tenant string, q v1.Connect
 }
 
 // connectionFrom reads a record of the audit log.
-func connectionFrom(e audit.Entry, phase string) v1.Connection {
+func (d *Daemon) connectionFrom(e audit.Entry, phase string) v1.Connection {
 	var detail connectionDetail
 	_ = json.Unmarshal(e.Details, &detail) // what cannot be read is left out
 	out := v1.Connection{
@@ -65,13 +64,9 @@ func connectionFrom(e audit.Entry, phase string) v1.Connection {
 			out.Host, out.Port = host, uint16(n)
 		}
 	}
-	if e.Code == string(link.NotGranted) && e.Plugin != "" {
-		port := out.Port
-		if port == 0 {
-			port = 443
-		}
-		if ask, err := policy.Tried(out.Host, port); err == nil {
-			out.Command = policy.Command(plugin.Key{Tenant: e.Tenant, ID: e.Plugin}, ask)
+	if key := (plugin.Key{Tenant: e.Tenant, ID: e.Plugin}); key.ID != "" {
+		if ask, ok := askFor(d.authority.Effective(key), out); ok {
+			out.Command = policy.Command(key, ask)
 		}
 	}
 	return out

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
@@ -77,6 +79,23 @@ func Tried(host string, port uint16) (Ask, error) {
 		a.Class = NeedsDetail
 	}
 	return a, nil
+}
+
+// TriedRequest returns the ask for a request that a running plugin made to a
+// destination which it was granted for other requests. InvalidArgument for what
+// no rule can name, and for what the rules let pass.
+func TriedRequest(granted NetworkRule, method, path string) (Ask, error) {
+	request := method + " " + path
+	if err := plugin.CheckRequestRule(request); err != nil {
+		return Ask{}, err
+	}
+	if coverRequests(granted.Requests, []string{request}) {
+		return Ask{}, fmt.Errorf("cannot ask for what is granted: %w", errdefs.ErrInvalidArgument)
+	}
+	granted.Requests = smallest(append(slices.Clone(granted.Requests), request))
+	return Ask{
+		Kind: Network, Target: granted.target(), Value: granted.value(), Origin: OriginRuntime, Class: Sensitive, Reason: "It tried " + request + ".",
+	}, nil
 }
 
 // AskedBy returns what a permission manifest asks for, sorted.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
@@ -72,5 +74,26 @@ func TestNarrowedRequests(t *testing.T) {
 	e := Resolve(now, []Grant{g}, narrowing(t, `{"network": [{"host": "api.example.com", "rules": ["DELETE /v1/a"]}]}`), DefaultLimits(plugin.SourceNPM))
 	if len(e.Network) != 0 {
 		t.Errorf("rules that have nothing in common leave %+v", e.Network)
+	}
+}
+
+// TestTriedRequest asks for one request more, and for nothing that passes.
+func TestTriedRequest(t *testing.T) {
+	granted := NetworkRule{Host: "*.example.com", Port: 443, Requests: []string{"GET /v1/*"}}
+	a, err := TriedRequest(granted, "POST", "/v1/items")
+	if err != nil || a.Target != "*.example.com:443" || a.Value != "rules=GET /v1/* POST /v1/items" || a.Origin != OriginRuntime || a.Class != Sensitive {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	if _, err := ParseGrant(string(a.Kind), a.Target, a.Value); err != nil {
+		t.Error(err)
+	}
+	for _, request := range [][2]string{{"GET", "/v1/x"}, {"get", "/"}, {"GET", "/../x"}, {"GET", "/a b"}} {
+		if a, err := TriedRequest(granted, request[0], request[1]); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: %+v, %v, want InvalidArgument", request, a, err)
+		}
+	}
+	granted.Requests = nil // all requests pass, this one was for another host
+	if a, err := TriedRequest(granted, "GET", "/"); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("without rules: %+v, %v, want InvalidArgument", a, err)
 	}
 }

@@ -174,8 +174,8 @@ func Command(key plugin.Key, a Ask) string {
 		words = append(words[:5], a.Value, quote(a.Target))
 	case a.Kind == Network && a.Value == "" && a.Class == NeedsDetail:
 		words = append(words, addressPrefix+"RANGE")
-	case a.Kind == Network && a.Class == NeedsDetail:
-		words = append(words, a.Value+","+addressPrefix+"RANGE")
+	case a.Kind == Network && a.Class == NeedsDetail: // rules come last
+		words = append(words, quote(addressPrefix+"RANGE,"+a.Value))
 	case a.Value != "":
 		words = append(words, quote(a.Value))
 	}

@@ -177,7 +177,7 @@ func TestPending(t *testing.T) {
 		"hook llm_output":           "ocmt plugins grant brave hook llm_output observe",
 		"network api.brave.com:443": "ocmt plugins grant brave network api.brave.com:443",
 		"network b.example:443":     "ocmt plugins grant brave network b.example:443",
-		"network localhost:80":      "ocmt plugins grant brave network localhost:80 plaintext,addresses=RANGE",
+		"network localhost:80":      "ocmt plugins grant brave network localhost:80 addresses=RANGE,plaintext",
 		"workspace ":                "ocmt plugins grant brave workspace rw PATH",
 		"secret KEY":                "ocmt plugins grant brave secret KEY",
 		"env TZ":                    "ocmt plugins grant brave env TZ",
