@@ -195,20 +195,28 @@ func (in *inspection) reopen(ctx, life context.Context) (net.Conn, error) {
 	}
 	bound := &boundConn{streamConn: upstream}
 	bound.release = context.AfterFunc(life, func() { upstream.Close() })
+	conn, err := in.settle(ctx, bound, address)
+	if err != nil {
+		_ = bound.Close() // nothing was sent
+		return nil, err
+	}
+	return conn, nil
+}
+
+// settle records a further connection to the host, and begins TLS on it as on
+// the first.
+func (in *inspection) settle(ctx context.Context, upstream net.Conn, address netip.AddrPort) (net.Conn, error) {
 	if err := in.recordReopen(address); err != nil {
-		bound.Close()
 		return nil, err
 	}
 	if !in.secure {
-		return bound, nil
+		return upstream, nil
 	}
-	conn, err := in.verify(ctx, bound, []string{in.proto})
+	conn, err := in.verify(ctx, upstream, []string{in.proto})
 	if err != nil {
-		bound.Close()
 		return nil, err
 	}
 	if proto := conn.ConnectionState().NegotiatedProtocol; proto != in.proto && (proto != "" || in.proto != protoHTTP1) {
-		bound.Close()
 		return nil, denial{link.DialFailed, "the host speaks another protocol than before"}
 	}
 	return conn, nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/url"
 	"strings"
@@ -38,7 +39,10 @@ func TestSecretShowsItsNameAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := authority.key.D.String()
+	key, err := authority.key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var text, js bytes.Buffer
 	for _, v := range []any{secret, &secret, withSecret(), []Rule{withSecret()}, policy, &policy, broker, authority, struct{ p Policy }{policy}} {
 		verbs := []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"}
@@ -55,7 +59,7 @@ func TestSecretShowsItsNameAlone(t *testing.T) {
 		}
 	}
 	all := text.String() + js.String()
-	for _, bad := range []string{testValue, fmt.Sprintf("%x", testValue), key, string(pemText)} {
+	for _, bad := range []string{testValue, fmt.Sprintf("%x", testValue), new(big.Int).SetBytes(key).String(), fmt.Sprintf("%x", key), string(pemText)} {
 		if strings.Contains(all, bad) {
 			t.Errorf("%q is shown in\n%s", bad, all)
 		}
