@@ -43,7 +43,10 @@ func (d *Daemon) deliver(key plugin.Key, allowed policy.Effective) (delivery, er
 			return delivery{}, err
 		}
 		placeholder := d.secrets.Placeholder(key, name)
-		out.env[name], out.placeholders[name] = placeholder, placeholder
+		if plugin.CheckEnvName(name) == nil { // others are found by references alone
+			out.env[name] = placeholder
+		}
+		out.placeholders[name] = placeholder
 		out.made = append(out.made, secret.Name)
 	}
 	return out, nil

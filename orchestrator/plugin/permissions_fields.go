@@ -188,19 +188,21 @@ func CheckEnvName(name string) error {
 	}
 	upper := strings.ToUpper(name)
 	has := func(part string) bool { return strings.HasPrefix(upper, part) }
-	if slices.Contains(reservedVariables, upper) || slices.ContainsFunc(reservedPrefixes, has) || strings.HasSuffix(upper, "_PROXY") {
+	if upper != "NODE_ENV" && slices.ContainsFunc(reservedPrefixes, has) || slices.Contains(reservedVariables, upper) || strings.HasSuffix(upper, "_PROXY") {
 		return refusal("is a variable that no plugin is given",
-			"leave it out: it changes how the plugin's process loads code or reaches the network, or ocmt sets it")
+			"leave it out: it changes how the plugin's process loads code, resolves names or reaches the network, or ocmt sets it")
 	}
 	return nil
 }
 
+// What no grant changes; the runner holds the same list
+// (images/runner-node/src/env.mjs).
 var (
 	reservedVariables = []string{
-		"NODE_OPTIONS", "NODE_PATH", "NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED", "NODE_REPL_EXTERNAL_MODULE",
-		"OPENSSL_CONF", "OPENSSL_MODULES", "GCONV_PATH", "LOCPATH", "BASH_ENV", "PATH", "HOME", "TMPDIR",
+		"HOME", "PATH", "TMPDIR", "__PROTO__", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH", "TZDIR",
+		"HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "BASH_ENV",
 	}
-	reservedPrefixes = []string{"LD_", "OCMT_", "SSL_CERT_", "NPM_CONFIG_"}
+	reservedPrefixes = []string{"OCMT_", "NODE_", "NPM_CONFIG_", "UV_", "OPENSSL_", "SSL_CERT_", "LD_", "MALLOC_"}
 )
 
 // CheckConfigPath reports why path is no dot path into config.json, as a

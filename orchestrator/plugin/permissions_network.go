@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
@@ -184,6 +185,8 @@ func checkHostText(host string) error {
 	switch {
 	case host == "":
 		return refusal("is empty", hostExample)
+	case !utf8.ValidString(host):
+		return refusal("is not UTF-8", hostExample)
 	case len(host) > 4*maxNameLen:
 		return refusal("is too long", hostExample)
 	case strings.Contains(host, "://"):

@@ -229,7 +229,7 @@ func TestEnvironmentThatIsRefused(t *testing.T) {
 	for _, name := range []string{
 		"NODE_OPTIONS", "node_options", "NODE_PATH", "NODE_EXTRA_CA_CERTS", "LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "HOME", "TMPDIR",
 		"OCMT_BUS", "HTTP_PROXY", "https_proxy", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NPM_CONFIG_REGISTRY", "npm_config_cache",
-		"OPENSSL_CONF", "NODE_TLS_REJECT_UNAUTHORIZED",
+		"OPENSSL_CONF", "NODE_TLS_REJECT_UNAUTHORIZED", "NODE_AUTH_TOKEN", "UV_THREADPOOL_SIZE", "MALLOC_ARENA_MAX", "TZDIR", "HOSTALIASES", "__proto__",
 	} {
 		if err := CheckEnvName(name); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("CheckEnvName(%q) = %v, want it refused", name, err)
