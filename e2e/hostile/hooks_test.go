@@ -202,6 +202,18 @@ func hooksGroup() group {
 			},
 		},
 		{
+			name:  "hooks-eavesdrop",
+			aims:  "read conversations by registering for them",
+			layer: "hooks: the right to observe, which nobody has by registering",
+			want:  map[string]string{"listening": "to conversations"},
+			check: func(t *testing.T, w *world) {
+				for _, event := range []string{"llm_input", "llm_output", "agent_end", "before_prompt_build", "before_agent_run", "agent:message:before"} {
+					w.unchanged(t, event, `{"content":"between two people"}`, "not_granted")
+				}
+				w.expect(t, "heard", `{}`, `{"heard":0}`)
+			},
+		},
+		{
 			name:   "hooks-claim",
 			aims:   "answer instead of the agent, where it may only watch",
 			layer:  "hooks: the right to claim; what goes beyond a right is dropped and audited",

@@ -9,6 +9,7 @@ package hostile
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -189,7 +190,7 @@ func (a *attack) run(t *testing.T, r *rig) {
 		return
 	}
 	w.run(t, append([]string{"plugins", "install", r.pack(t, a.name, w.dir, a.raw)}, w.fill(a.install)...)...)
-	t.Cleanup(func() { w.daemon.Run(t.Context(), "plugins", "uninstall", w.id) }) // if it fails on the way
+	t.Cleanup(func() { w.daemon.Run(context.WithoutCancel(t.Context()), "plugins", "uninstall", w.id) }) // if it fails on the way
 	for _, g := range a.grants {
 		w.run(t, append([]string{"plugins", "grant", w.id}, w.fill(g)...)...)
 	}

@@ -156,6 +156,14 @@ func outputGroup() group {
 			check: noHTML,
 		},
 		{
+			name:   "output-approval",
+			aims:   "have a person allow one thing for another, by a question that rewrites the terminal",
+			layer:  "questions are made printable, and name the plugin that asks",
+			grants: [][]string{{"hook", "before_tool_call", "observe,block"}},
+			want:   map[string]string{"asking": "a question"},
+			check:  printableQuestion,
+		},
+		{
 			name:    "output-version",
 			aims:    "print to the terminal of whoever installs it, by a version that is none",
 			layer:   "package.json is checked before anything is made of it",
@@ -185,6 +193,39 @@ func exact(t *testing.T, w *world, tool string) {
 	}
 	if a, b := mustJSON(t, direct), mustJSON(t, printed); !bytes.Equal(a, b) || !bytes.Contains(a, []byte(`\u001b`)) {
 		t.Errorf("%s --json is %s, want %s", tool, b, a)
+	}
+}
+
+// printableQuestion looks at the question that a person is asked, and says no.
+func printableQuestion(t *testing.T, w *world) {
+	answered := make(chan string, 1)
+	go func() {
+		code, took := w.keep(t)
+		if took > 30*time.Second {
+			t.Errorf("the call that was denied took %s", took)
+		}
+		answered <- code
+	}()
+	var id string
+	if !within(10*time.Second, func() bool {
+		list, err := w.client.Approvals(t.Context(), tenant)
+		for _, a := range list {
+			if a.Plugin == w.id && a.Kind == "call" {
+				id = a.ID
+			}
+		}
+		return err == nil && id != ""
+	}) {
+		t.Fatal("nobody is asked")
+	}
+	for _, args := range [][]string{{"approvals", "list"}, {"status"}, {"approvals", "list", "--json"}} {
+		if text := w.clean(t, 0, args...); !strings.Contains(text, w.id) || args[0] == "approvals" && !strings.Contains(text, "Harmless") || strings.Contains(text, "\nocmt: all is well") {
+			t.Errorf("ocmt %s says %q", strings.Join(args, " "), text)
+		}
+	}
+	w.clean(t, 0, "approvals", "deny", id)
+	if code := <-answered; code != "blocked_by_hook" {
+		t.Errorf("the call that was denied: %q", code)
 	}
 }
 

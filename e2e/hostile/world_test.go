@@ -85,6 +85,9 @@ func (r *rig) end(t *testing.T, g *group) {
 	if g.after != nil {
 		g.after(t, r)
 	}
+	if res := r.daemon.Run(context.WithoutCancel(t.Context()), "audit", "verify"); res.Code != 0 {
+		t.Errorf("the audit log does not verify: %s%s", res.Stdout, res.Stderr)
+	}
 	r.client.Close()
 	if !within(10*time.Second, func() bool { return openFiles(t, r.daemon.PID()) <= r.files+maxFiles }) {
 		t.Errorf("the daemon holds %d open files, and held %d before the attacks", openFiles(t, r.daemon.PID()), r.files)
