@@ -7,7 +7,7 @@
 # What stands after + is another OCI runtime than the engine's default. The
 # further runs make those of the hostile attacks that depend on engine or
 # runtime, or all of them with E2E_HOSTILE=full; what stands after -- is for the
-# attacks alone. The packages of the further runs are called e2e[ENGINE]. It ends
+# attacks alone, whose summaries are in the file $E2E_SUMMARY. The packages of the further runs are called e2e[ENGINE]. It ends
 # with 1 if any of the runs failed, after all of them.
 set -u
 
@@ -43,4 +43,7 @@ for engine in "$@"; do
 	} 3>&1)
 	[ "$code" = 0 ] || failed=1
 done
+if [ -s "${E2E_SUMMARY:-}" ]; then
+	cat "$E2E_SUMMARY" >&2 # so that the runner's own line is the last one
+fi
 exit "$failed"
