@@ -104,6 +104,15 @@ func filesGroup() group {
 			gone:   untouched,
 		},
 		{
+			name: "hidden-secrets", varies: true, prepare: prepareSecrets,
+			aims:   "read the keys that lie about in a directory that it was granted",
+			layer:  "files with the names of secrets are covered before the start",
+			grants: [][]string{{"workspace", "rw", "{work}"}},
+			params: `{"work":"{work}","secrets":[".env","id_rsa","sub/.env.local"],"dirs":[".ssh"]}`,
+			want:   map[string]string{"": "empty|EBUSY|EXDEV|" + refusedFile},
+			gone:   secretsIntact,
+		},
+		{
 			name: "engine-sockets", varies: true, prepare: prepareSockets,
 			aims:   "command the engine, and by it the host",
 			layer:  "no socket of the host is mounted; its mount namespace has none of these paths",
@@ -114,10 +123,11 @@ func filesGroup() group {
 		{
 			name: "set-id-files", varies: true, raw: true, prepare: prepareWorkspace,
 			aims:   "leave a program that gives its owner's rights to whoever runs it on the host",
-			layer:  "seccomp refuses the bits; gVisor: the file server's mount",
+			layer:  "seccomp refuses the bits",
+			inside: "under gVisor the bits are set in its own /tmp and /state, which is mounted nosuid and which nobody else may enter",
 			grants: [][]string{{"workspace", "rw", "{work}"}},
 			params: `{"work":"{work}"}`,
-			want:   map[string]string{"": "EPERM"},
+			want:   map[string]string{"": "EPERM", "runsc": "ok|EPERM"},
 			check:  noSetID,
 		},
 		{
@@ -202,6 +212,31 @@ func prepareWorkspace(t *testing.T, w *world) {
 	}
 	if err := os.Symlink(w.vars["decoy"], filepath.Join(work, "planted")); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// secretFiles lie about in the workspace.
+var secretFiles = []string{".env", "id_rsa", "sub/.env.local", ".ssh/id_ed25519"}
+
+func prepareSecrets(t *testing.T, w *world) {
+	t.Helper()
+	prepareWorkspace(t, w)
+	if err := os.Mkdir(filepath.Join(w.vars["work"], ".ssh"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range secretFiles {
+		if err := os.WriteFile(filepath.Join(w.vars["work"], name), []byte(w.secret), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func secretsIntact(t *testing.T, w *world) {
+	t.Helper()
+	for _, name := range secretFiles {
+		if data, err := os.ReadFile(filepath.Join(w.vars["work"], name)); err != nil || string(data) != w.secret {
+			t.Errorf("%s is %q, %v", name, data, err)
+		}
 	}
 }
 
