@@ -16,7 +16,8 @@ func (d *Daemon) Leftovers(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, find := range []func(string) ([]string, error){Mounts, settledLoops, instanceFiles} {
+	settled := func(dir string) ([]string, error) { return settledLoops(ctx, dir) }
+	for _, find := range []func(string) ([]string, error){Mounts, settled, instanceFiles} {
 		found, err := find(d.Home)
 		if err != nil {
 			return nil, err
@@ -70,11 +71,18 @@ func mountsOf(proc, mountinfo, dir string) []string {
 // settledLoops is loops, once what others hold for a moment is gone: a
 // container that is being started has all mounts of its host until it leaves
 // them behind.
-func settledLoops(dir string) ([]string, error) {
-	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+func settledLoops(ctx context.Context, dir string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
 		left, err := loops(dir)
-		if err != nil || len(left) == 0 || time.Since(began) > 5*time.Second {
+		if err != nil || len(left) == 0 {
 			return left, err
+		}
+		select {
+		case <-ctx.Done():
+			return left, nil
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

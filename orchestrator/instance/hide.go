@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -97,17 +98,14 @@ func (in *Instance) Hidden() []string {
 // hideSecrets returns the mounts that cover the secrets in the mounts of
 // workspaces, and no mounts where there are none.
 func (f *Factory) hideSecrets(ctx context.Context, in *Instance, workspaces []sandbox.Mount) ([]sandbox.Mount, error) {
-	s := &search{ctx: ctx}
+	s := &search{logger: in.logger, most: maxSearched}
 	for _, w := range workspaces {
 		s.workspaces = append(s.workspaces, w.Target)
 	}
 	for _, w := range workspaces {
-		if err := s.workspace(w); err != nil {
+		if err := s.workspace(ctx, w); err != nil {
 			return nil, fmt.Errorf("cannot hide the secrets in the workspaces of plugin %s: %w", in.plan.Key, err)
 		}
-	}
-	for _, warning := range s.warnings {
-		in.logger.Warn(warning.text, "path", warning.path)
 	}
 	if len(s.found) == 0 {
 		return nil, nil
@@ -148,10 +146,11 @@ func (f *Factory) makeCovers(covers string) error {
 
 // search looks for secrets in granted directories.
 type search struct {
-	ctx        context.Context
+	logger     *slog.Logger
+	most       int      // entries of each directory, see maxSearched
 	workspaces []string // all of them
 	found      []secret
-	warnings   []warning
+	warned     int
 }
 
 // secret is a path in the container.
@@ -160,28 +159,28 @@ type secret struct {
 	dir  bool
 }
 
-// warning is a constant text about a path.
-type warning struct{ text, path string }
-
-func (s *search) warn(text, path string) {
-	s.warnings = append(s.warnings, warning{text, path})
+// enough says that no more is to be said of a search.
+func (s *search) enough() bool {
+	const most = 10
+	s.warned++
+	return s.warned > most
 }
 
 // workspace looks for secrets in what is mounted, level by level, as most are
 // in the upper ones. Nothing that the directory holds leads out of it.
-func (s *search) workspace(w sandbox.Mount) error {
+func (s *search) workspace(ctx context.Context, w sandbox.Mount) error {
 	root, err := os.OpenRoot(w.Source)
 	if err != nil {
 		return err
 	}
-	defer root.Close() //nolint:errcheck // nothing is written through it
+	defer root.Close()
 	seen := 0
 	for queue := []string{"."}; len(queue) > 0; queue = queue[1:] {
-		inner, n, err := s.directory(root, w, queue[0], maxSearched-seen)
+		inner, n, err := s.directory(ctx, root, w, queue[0], s.most-seen)
 		if err != nil {
 			return err
 		}
-		if seen += n; seen >= maxSearched {
+		if seen += n; seen >= s.most {
 			return s.tooMuch(w)
 		}
 		queue = append(queue, inner...)
@@ -191,18 +190,18 @@ func (s *search) workspace(w sandbox.Mount) error {
 
 func (s *search) tooMuch(w sandbox.Mount) error {
 	if !w.ReadOnly {
-		return fault.New(errdefs.ErrFailedPrecondition, "workspace_too_large", "%s holds more than %d files, too many to look for secrets", w.Target, maxSearched).
+		return fault.New(errdefs.ErrFailedPrecondition, "workspace_too_large", "%s holds more than %d files, too many to look for secrets", w.Target, s.most).
 			WithHint("grant it read-only, or a directory in it")
 	}
-	s.warn("a workspace is too large to look for secrets in all of it", w.Target)
+	s.logger.Warn("a workspace is too large to look for secrets in all of it", "path", w.Target)
 	return nil
 }
 
 // directory looks at what is in one directory, at up to most entries, and
 // returns the directories in it that are to be looked at, and how many entries
 // it has seen.
-func (s *search) directory(root *os.Root, w sandbox.Mount, dir string, most int) (inner []string, seen int, err error) {
-	if err := s.ctx.Err(); err != nil {
+func (s *search) directory(ctx context.Context, root *os.Root, w sandbox.Mount, dir string, most int) (inner []string, seen int, err error) {
+	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
 	d, err := root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
@@ -210,12 +209,14 @@ func (s *search) directory(root *os.Root, w sandbox.Mount, dir string, most int)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP): // it was exchanged meanwhile
 		return nil, 0, nil
 	case errors.Is(err, fs.ErrPermission):
-		s.warn("cannot look for secrets in a directory of a workspace", filepath.Join(w.Target, dir))
+		if !s.enough() {
+			s.logger.Warn("cannot look for secrets in a directory of a workspace", "path", filepath.Join(w.Target, dir))
+		}
 		return nil, 0, nil
 	case err != nil:
 		return nil, 0, err
 	}
-	defer d.Close() //nolint:errcheck // nothing was written through it
+	defer d.Close()
 	for seen < most {
 		entries, err := d.ReadDir(min(1024, most-seen))
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -231,7 +232,7 @@ func (s *search) directory(root *os.Root, w sandbox.Mount, dir string, most int)
 			if err != nil {
 				return nil, seen, err
 			}
-			if enter && !(w.ReadOnly && isBulk(dir)) {
+			if enter && (!w.ReadOnly || !isBulk(dir)) {
 				inner = append(inner, filepath.Join(dir, entry.Name()))
 			}
 		}
@@ -254,12 +255,12 @@ func (s *search) entry(w sandbox.Mount, name string, entry fs.DirEntry) (enter b
 		return false, nil
 	case entry.IsDir() && !isSecretDirectory(name):
 		return true, nil
-	case !entry.IsDir() && !(entry.Type().IsRegular() && isSecretFile(entry.Name())):
+	case !entry.IsDir() && (!entry.Type().IsRegular() || !isSecretFile(entry.Name())):
 		return false, nil
 	}
 	if !entry.IsDir() {
-		if info, err := entry.Info(); err == nil && linked(info) {
-			s.warn("a hidden file has another name, which is not hidden", target)
+		if info, err := entry.Info(); err == nil && linked(info) && !s.enough() {
+			s.logger.Warn("a hidden file has another name, which may not be hidden", "path", target)
 		}
 	}
 	return false, s.hide(secret{target, entry.IsDir()})

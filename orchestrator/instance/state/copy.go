@@ -36,7 +36,7 @@ func copyTree(ctx context.Context, from, to string) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot copy the state: %w", err)
 	}
-	defer source.Close() //nolint:errcheck // nothing is written through it
+	defer source.Close()
 	target, err := os.OpenRoot(to)
 	if err != nil {
 		return fmt.Errorf("cannot copy the state: %w", err)
@@ -124,7 +124,7 @@ func (c *copier) file(path string, size int64) (err error) {
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // nothing was written through it
+	defer in.Close()
 	out, err := c.to.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -132,7 +132,7 @@ func check(ctx context.Context, image string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("cannot open the state: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // nothing was written through it
+	defer f.Close()
 	super, err := readSuperblock(f)
 	if err == nil && super.clean {
 		return super.size, nil

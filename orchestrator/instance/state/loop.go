@@ -22,12 +22,12 @@ func attachLoop(image string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the state: %w", err)
 	}
-	defer backing.Close() //nolint:errcheck // nothing was written through it
+	defer backing.Close()
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot get a loop device: %w", err)
 	}
-	defer control.Close() //nolint:errcheck // as above
+	defer control.Close()
 	config := unix.LoopConfig{Fd: uint32(backing.Fd())}
 	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
 	for range loopAttempts {
@@ -43,7 +43,7 @@ func attachLoop(image string) (*os.File, error) {
 		if err == nil {
 			return device, nil
 		}
-		device.Close() //nolint:errcheck // it is nothing of ours
+		device.Close()
 		if !errors.Is(err, unix.EBUSY) {
 			return nil, fmt.Errorf("cannot configure %s: %w", device.Name(), err)
 		}
@@ -79,7 +79,7 @@ func findLoop(image string) (*os.File, error) {
 		if err == nil && info.Device == file.Dev && info.Inode == file.Ino {
 			return device, nil
 		}
-		device.Close() //nolint:errcheck // it is nothing of ours
+		device.Close()
 	}
 	return nil, nil
 }

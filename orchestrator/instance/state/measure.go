@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"syscall"
 )
@@ -26,21 +25,17 @@ func Measure(ctx context.Context, dir string, bytes int64, entries int) (Usage, 
 	var u Usage
 	seen := map[uint64]bool{} // files with several names
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) && path != dir {
-				return nil
-			}
-			if errors.Is(err, fs.ErrPermission) && path != dir {
-				u.Hidden++
-				return fs.SkipDir
-			}
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
+		switch {
+		case path != dir && errors.Is(err, fs.ErrNotExist):
+			return nil
+		case path != dir && errors.Is(err, fs.ErrPermission):
+			u.Hidden++
+			return fs.SkipDir
+		case errors.Join(err, ctx.Err()) != nil:
+			return errors.Join(err, ctx.Err())
 		}
 		info, err := d.Info()
-		if errors.Is(err, os.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {

@@ -308,7 +308,7 @@ func syncFile(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written through it
+	defer f.Close()
 	return f.Sync()
 }
 
