@@ -62,7 +62,7 @@ func Run(ctx context.Context, opts Options) []Check {
 	info, err := lookAtEngine(ctx, opts)
 	checks = append(checks, checkEngine(opts.Runtime, info, err))
 	checks = append(checks, checkImages()...)
-	checks = append(checks, checkStore(uid, canFreeze(uid, opts.Home)), checkState(uid))
+	checks = append(checks, checkStore(uid, canFreeze(uid, opts.Home)), checkState(uid), checkStateSize(canBound(opts.Home)))
 	if err != nil {
 		return checks // the rest depends on the engine
 	}
@@ -204,6 +204,21 @@ func checkState(uid int) Check {
 	return Check{name, Weaker,
 		"without root a plugin's directory cannot be given to the plugin's uid: everybody may write to it, and only the directory around it, mode 0700, keeps them out",
 		asRoot}
+}
+
+// checkStateSize asks whether a plugin that writes without end is stopped by its
+// own file system, or by whoever looks at its directory now and then.
+func checkStateSize(image bool, why string) Check {
+	const name = "state size"
+	if image {
+		return Check{name, OK, "each plugin writes to a file system of its own, of the size it was granted", ""}
+	}
+	fix := asRoot
+	if strings.Contains(why, "mkfs") {
+		fix = "sudo apt-get install e2fsprogs"
+	}
+	return Check{name, Weaker,
+		"no file system of its own for each plugin (" + why + "): ocmt looks at its directory every few seconds and ends what is over its limit, which can fill the disk meanwhile", fix}
 }
 
 // checkStateFlags asks whether a plugin can run programs that it wrote.

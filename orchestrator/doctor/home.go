@@ -14,6 +14,7 @@ import (
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/home"
 	"github.com/ocmt/ocmt/orchestrator/install/seal"
+	"github.com/ocmt/ocmt/orchestrator/instance/state"
 )
 
 // checkHome asks whether the daemon may write to the home, and who else may.
@@ -119,6 +120,16 @@ func canMount(uid int, dir string) (ok bool, why string) {
 		return false, err.Error()
 	}
 	return seal.CanMount(found)
+}
+
+// canBound tries whether the daemon can make and mount file systems for what
+// plugins write.
+func canBound(dir string) (ok bool, why string) {
+	found, err := probed(dir)
+	if err != nil {
+		return false, err.Error()
+	}
+	return state.CanMount(found)
 }
 
 // canFreeze tries whether files in the home can be made immutable.
