@@ -47,6 +47,19 @@ func openReal(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// openBelow opens a directory below another one to be read, and fails with ELOOP
+// if a part of the path is a symlink, and with EXDEV if it is mounted there.
+func openBelow(root *os.File, path string) (*os.File, error) {
+	fd, err := unix.Openat2(int(root.Fd()), path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
 // bindMapped mounts an open directory at target with the flags and with its
 // owner's ids mapped to uid: whoever has that uid (as its group too) has the
 // owner's rights below target, and what it makes there is the owner's. Files

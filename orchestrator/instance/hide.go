@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,7 +24,7 @@ import (
 
 // Files and directories with these names hold secrets often enough to be kept
 // from a plugin that was granted the directory they are in. Upper and lower case
-// are the same.
+// are the same. An asterisk is any text, once in a pattern.
 var (
 	secretFiles = []string{
 		".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx",
@@ -71,8 +70,11 @@ const (
 func isSecretFile(name string) bool {
 	name = strings.ToLower(name)
 	matches := func(pattern string) bool {
-		ok, err := path.Match(pattern, name)
-		return ok && err == nil
+		before, after, wild := strings.Cut(pattern, "*")
+		if !wild {
+			return name == pattern
+		}
+		return len(name) >= len(before)+len(after) && strings.HasPrefix(name, before) && strings.HasSuffix(name, after)
 	}
 	return !slices.Contains(publicFiles, name) && slices.ContainsFunc(secretFiles, matches)
 }
@@ -169,7 +171,7 @@ func (s *search) enough() bool {
 // workspace looks for secrets in what is mounted, level by level, as most are
 // in the upper ones. Nothing that the directory holds leads out of it.
 func (s *search) workspace(ctx context.Context, w sandbox.Mount) error {
-	root, err := os.OpenRoot(w.Source)
+	root, err := openReal(w.Source)
 	if err != nil {
 		return err
 	}
@@ -200,13 +202,13 @@ func (s *search) tooMuch(w sandbox.Mount) error {
 // directory looks at what is in one directory, at up to most entries, and
 // returns the directories in it that are to be looked at, and how many entries
 // it has seen.
-func (s *search) directory(ctx context.Context, root *os.Root, w sandbox.Mount, dir string, most int) (inner []string, seen int, err error) {
+func (s *search) directory(ctx context.Context, root *os.File, w sandbox.Mount, dir string, most int) (inner []string, seen int, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	d, err := root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	d, err := openBelow(root, dir)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP): // it was exchanged meanwhile
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EXDEV): // it was exchanged meanwhile
 		return nil, 0, nil
 	case errors.Is(err, fs.ErrPermission):
 		if !s.enough() {
