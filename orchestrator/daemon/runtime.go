@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/sandbox/egress"
 )
 
 // readOptions checks what an operator asks for besides the engine.
@@ -46,8 +47,8 @@ func (d *Daemon) readResolver() error {
 		return fault.New(errdefs.ErrInvalidArgument, "bad_resolver", "the resolver %.100q is no address with a port", d.opts.Resolver).
 			WithHint("write it as 192.0.2.53:53 or [2001:db8::53]:53")
 	}
-	d.resolver = &net.Resolver{PreferGo: true, StrictErrors: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	d.resolver = egress.NewResolver(&net.Resolver{PreferGo: true, StrictErrors: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, server.String())
-	}}
+	}})
 	return nil
 }

@@ -170,8 +170,10 @@ func interfaceAddresses() ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// hostResolver is the host's resolver. It asks for a name with a dot in it as
-// it is, without the host's search domains, and returns IPv4 as IPv4.
+// NewResolver makes a [Resolver] that asks for a name with a dot in it as it is,
+// without the host's search domains, and returns IPv4 as IPv4.
+func NewResolver(r *net.Resolver) Resolver { return hostResolver{r} }
+
 type hostResolver struct{ r *net.Resolver }
 
 // LookupNetIP implements Resolver.

@@ -203,7 +203,7 @@ func (o Options) withDefaults() (Options, error) {
 		return Options{}, fmt.Errorf("cannot make an egress broker that records nothing: %w", errdefs.ErrInvalidArgument)
 	}
 	if o.Resolver == nil {
-		o.Resolver = hostResolver{&net.Resolver{PreferGo: true}}
+		o.Resolver = NewResolver(&net.Resolver{PreferGo: true})
 	}
 	if o.OwnAddresses == nil {
 		o.OwnAddresses = interfaceAddresses
