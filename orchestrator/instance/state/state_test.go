@@ -27,14 +27,14 @@ func volume(t testing.TB, size int64) (*Volumes, Volume) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "state")
 	must(t, err)
-	if ok, why := CanMount(dir); !ok {
-		t.Skip("cannot mount: ", why)
-	}
-	v := Volume{Image: filepath.Join(dir, "p", "state.img"), Dir: filepath.Join(dir, "p", "state"), Size: size, UID: uid}
 	t.Cleanup(func() {
 		expectNothing(t, dir)
 		must(t, os.RemoveAll(dir))
 	})
+	if ok, why := CanMount(dir); !ok {
+		t.Skip("cannot mount: ", why)
+	}
+	v := Volume{Image: filepath.Join(dir, "p", "state.img"), Dir: filepath.Join(dir, "p", "state"), Size: size, UID: uid}
 	return New(slog.New(slog.NewTextHandler(t.Output(), nil))), v
 }
 
