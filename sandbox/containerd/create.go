@@ -77,11 +77,16 @@ func (e *Engine) imageSnapshot(ctx context.Context, digest string) (string, erro
 }
 
 // create makes the container's record first, which claims the name and keeps
-// the snapshot from being collected as garbage.
+// the snapshot from being collected as garbage. The engine makes what it was
+// asked for when the one who asked has hung up, so its answers are waited for,
+// and what nobody waits for any more is taken back.
 func (e *Engine) create(ctx context.Context, made record, image string, c containers.Container) error {
-	call, cancel := e.bound(ctx)
-	defer cancel()
 	what := "create container " + c.ID
+	if ctx.Err() != nil {
+		return e.fail(ctx, what, ctx.Err())
+	}
+	call, cancel := e.cleanUp(ctx)
+	defer cancel()
 	if _, err := e.client.ContainerService().Create(call, c); errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("cannot %s: the name is taken: %w", what, errdefs.ErrAlreadyExists)
 	} else if err != nil {
@@ -92,6 +97,9 @@ func (e *Engine) create(ctx context.Context, made record, image string, c contai
 		// Not a view of the image: the runtime makes the targets of mounts.
 		_, err = e.client.SnapshotService(snapshotter).Prepare(call, c.ID, image)
 		err = e.fail(call, what, err)
+	}
+	if err == nil {
+		err = e.fail(ctx, what, ctx.Err())
 	}
 	if err == nil {
 		return nil
