@@ -2,11 +2,13 @@ package hostile
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,11 +122,10 @@ func outputGroup() group {
 			},
 		},
 		{
-			name:   "output-results",
-			aims:   "take over the terminal that prints a result, or the program that reads it as JSON",
-			layer:  "the CLI writes text alone to a terminal, and results exactly to everything else",
-			want:   map[string]string{"": "(?s).*"},
-			inside: "",
+			name:  "output-results",
+			aims:  "take over the terminal that prints a result, or the program that reads it as JSON",
+			layer: "the CLI writes text alone to a terminal, and results exactly to everything else",
+			want:  map[string]string{"": ".*"},
 			check: func(t *testing.T, w *world) {
 				for _, tool := range []string{"attack", "text", "content"} {
 					if text := w.clean(t, 0, "tools", "call", w.id, tool); !strings.Contains(text, "all is well") || !strings.Contains(text, "script") {
@@ -268,10 +269,18 @@ func forgedLines(t *testing.T, w *world) {
 // noHTML looks at how results and errors come over the API.
 func noHTML(t *testing.T, w *world) {
 	socket := filepath.Join(w.daemon.Home, "ocmt", "run", "admin.sock")
-	c := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}} //nolint:noctx // a socket of ours
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
 	defer c.CloseIdleConnections()
 	for _, tool := range []string{"attack", "text", "throws", "<script>"} {
-		resp, err := c.Post("http://ocmt/v1/tenants/"+tenant+"/plugins/"+w.id+"/tools/"+strings.ReplaceAll(tool, "<", "%3C")+"/call", "application/json", strings.NewReader(`{}`))
+		path := "http://ocmt/v1/tenants/" + tenant + "/plugins/" + w.id + "/tools/" + url.PathEscape(tool) + "/call"
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(`{}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := c.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
