@@ -64,8 +64,10 @@ type Config struct {
 	// are refused.
 	OnHostCall func(context.Context, plugin.Key, wire.HostCall) wire.HostResult
 	// UID returns the user and group id that a plugin's containers run as.
-	UID    func(context.Context, plugin.Key) (uint32, error)
-	Logger *slog.Logger
+	UID func(context.Context, plugin.Key) (uint32, error)
+	// TenantUID returns the one that a tenant's installs run as.
+	TenantUID func(context.Context, string) (uint32, error)
+	Logger    *slog.Logger
 }
 
 // Factory makes instances.

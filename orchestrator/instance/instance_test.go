@@ -84,6 +84,7 @@ func setupWith(t testing.TB, options fake.Options) (*instance.Factory, home.Home
 		Home: h, HomeID: "home", Engine: engine, Info: info, Bus: server, Image: image, InstallImage: image,
 		EnsureInstallImage: func(context.Context, func(sent, total int64)) error { return nil },
 		UID:                func(context.Context, plugin.Key) (uint32, error) { return 1 << 20, nil },
+		TenantUID:          func(context.Context, string) (uint32, error) { return 1<<20 + 1, nil },
 		OnConnection:       func(plugin.Key, egress.Connection) error { return nil },
 		Logger:             slog.New(slog.DiscardHandler),
 	})

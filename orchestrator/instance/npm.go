@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/ocmt/ocmt/orchestrator/install/fetch"
@@ -18,10 +19,6 @@ import (
 	"github.com/ocmt/ocmt/sandbox"
 	"github.com/ocmt/ocmt/sandbox/egress"
 )
-
-// The uid of throw-away containers that belong to no plugin. It lies below
-// the plugins' own (store.FirstUID).
-const throwAwayUID = 1<<20 - 1
 
 // installTimeout bounds one run of npm: a registry that drips bytes must not
 // hold an install for ever.
@@ -38,7 +35,11 @@ func (f *Factory) RunInstall(ctx context.Context, job fetch.Job) (code int, outp
 	}
 	ctx, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
-	b := f.newBox("install", job.Tenant, throwAwayUID)
+	uid, err := f.TenantUID(ctx, job.Tenant)
+	if err != nil {
+		return 0, "", err
+	}
+	b := f.newBox("install", job.Tenant, uid)
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
 	sockets, err := f.openEgress(ctx, b, job.Registry)
 	if err != nil {
@@ -72,9 +73,33 @@ func (f *Factory) ensureInstallImage(ctx context.Context, report fetch.Report) e
 	return err
 }
 
-// Clean removes what is below dir with the rights of the throw-away uid.
+// Clean removes what an install's container left below dir, with the rights of
+// whom it belongs to.
 func (f *Factory) Clean(ctx context.Context, dir string) error {
-	return f.clean(ctx, plugin.DefaultTenant, dir, throwAwayUID)
+	uid, err := ownerWithin(dir)
+	if err != nil || uid == 0 {
+		return err
+	}
+	return f.clean(ctx, plugin.DefaultTenant, dir, uid)
+}
+
+// ownerWithin returns the first user but ours that something in dir belongs to,
+// 0 if there is none.
+func ownerWithin(dir string) (uint32, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, fmt.Errorf("cannot look at what an install left: %w", err)
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+			return st.Uid, nil
+		}
+	}
+	return 0, nil
 }
 
 // clean runs ocmt-init's clean in a container with dir mounted.

@@ -57,6 +57,7 @@ func (l life) factory(ctx context.Context, engine sandbox.Engine, logger *slog.L
 		Home: h, HomeID: l.HomeID, Engine: &probing{Engine: engine, program: "/plugin/runner"}, Info: info, Bus: server, Image: l.Image, InstallImage: l.Image,
 		EnsureInstallImage: func(context.Context, func(sent, total int64)) error { return nil },
 		UID:                func(context.Context, plugin.Key) (uint32, error) { return 1 << 20, nil },
+		TenantUID:          func(context.Context, string) (uint32, error) { return 1<<20 + 1, nil },
 		OnConnection:       func(plugin.Key, egress.Connection) error { return nil },
 		Logger:             logger,
 	}), server, nil
