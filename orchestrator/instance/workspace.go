@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/home"
@@ -73,6 +74,36 @@ func CheckWorkspace(path string, h home.Home) error {
 			WithHint("grant the directory that it is in")
 	}
 	return checkSockets(path)
+}
+
+// CheckWritable says why a directory cannot be granted for writing under an OCI
+// runtime, as CheckWorkspace does. What a plugin writes there belongs to the
+// directory's owner, and our seccomp profile keeps it from making programs that
+// give that owner's rights to whoever runs them (set-user-ID). Where a runtime
+// ignores the profile, nobody else may get to such a program: its file system
+// is mounted nosuid, or a directory above, which the plugin cannot change, lets
+// no other users in.
+func CheckWritable(path, runtime string) error {
+	if !sandbox.IsGVisor(runtime) {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err == nil && fs.Flags&unix.ST_NOSUID != 0 {
+		return nil
+	}
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return badWorkspace("workspace_unreadable", "cannot look at %s: %w", dir, err).WithHint("the daemon's user must be able to get there")
+		}
+		if info.Mode().Perm()&0o001 == 0 {
+			return nil
+		}
+		if dir == "/" {
+			return refusedWorkspace("%s cannot be granted for writing under %s: a plugin could leave programs there that run with its owner's rights", path, runtime).
+				WithHint("keep other users out of a directory above it (chmod o-x), mount its file system nosuid, grant it ro, or use another runtime")
+		}
+	}
 }
 
 func badWorkspace(code, format string, args ...any) *fault.Error {
@@ -210,6 +241,9 @@ func (f *Factory) mountWorkspaces(in *Instance, uid uint32) ([]sandbox.Mount, er
 	var mounts []sandbox.Mount
 	for i, w := range in.plan.Workspaces {
 		if err := CheckWorkspace(w.Path, f.Home); err != nil {
+			return nil, fmt.Errorf("cannot give plugin %s its workspace: %w", in.plan.Key, err)
+		}
+		if err := CheckWritable(w.Path, cmp.Or(f.runtimeOf(&in.plan), f.Info.Runtime)); err != nil && !w.ReadOnly {
 			return nil, fmt.Errorf("cannot give plugin %s its workspace: %w", in.plan.Key, err)
 		}
 		source := w.Path

@@ -198,3 +198,40 @@ func TestLoadCheckGetsNoGrants(t *testing.T) {
 		t.Error("a load check has an egress socket")
 	}
 }
+
+// TestCheckWritable looks at who else gets to what a plugin writes, where the
+// runtime lets it make set-user-ID programs.
+func TestCheckWritable(t *testing.T) {
+	top := realTempDir(t)
+	inside := mkdir(t, filepath.Join(top, "people", "work"))
+	open := "/usr/local/share" // everybody gets there
+	for _, tc := range []struct {
+		path, runtime string
+		refused       bool
+	}{
+		{open, "runc", false}, {open, "", false}, {open, "runsc", true}, {inside, "runsc", true}, {inside, "runc", false},
+	} {
+		if tc.path == inside { // the directory itself is the plugin's to change
+			if err := os.Chmod(inside, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for dir := filepath.Dir(inside); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+				if err := os.Chmod(dir, 0o755); err != nil {
+					t.Skipf("the directory of temporary files is not ours: %v", err)
+				}
+			}
+		}
+		if err := instance.CheckWritable(tc.path, tc.runtime); errdefs.IsPermissionDenied(err) != tc.refused {
+			t.Errorf("%s under %q: %v, refused: want %v", tc.path, tc.runtime, err, tc.refused)
+		}
+	}
+	if err := os.Chmod(filepath.Dir(inside), 0o710); err != nil {
+		t.Fatal(err)
+	}
+	if err := instance.CheckWritable(inside, "runsc"); err != nil {
+		t.Errorf("below a directory that keeps others out: %v", err)
+	}
+	if err := instance.CheckWritable(filepath.Join(top, "none", "x"), "runsc"); err == nil {
+		t.Error("a directory that is not there can be written to")
+	}
+}
