@@ -202,7 +202,15 @@ func prepareDecoy(t *testing.T, w *world) {
 func prepareWorkspace(t *testing.T, w *world) {
 	t.Helper()
 	prepareDecoy(t, w)
-	work := filepath.Join(w.dir, "work")
+	person := filepath.Join(w.dir, "person")
+	mode := os.FileMode(0o755)
+	if runtimeName() == "runsc" { // see instance.CheckWritable
+		mode = 0o700
+	}
+	if err := os.Mkdir(person, mode); err != nil {
+		t.Fatal(err)
+	}
+	work := filepath.Join(person, "work")
 	w.vars["work"] = work
 	for _, dir := range []string{work, filepath.Join(work, "sub")} {
 		if err := os.Mkdir(dir, 0o777); err != nil {
