@@ -20,16 +20,19 @@ import (
 // Broker reaches destinations for one container. It starts with an empty
 // policy. Its methods may be called from several goroutines.
 type Broker struct {
-	opts    Options
-	guard   guard
-	rate    *rate.Limiter
-	bytes   *rate.Limiter
-	slots   chan struct{} // holds one element per open connection
-	lastID  atomic.Uint64
-	stats   counters
-	turned  *tally // connections beyond the limits
-	reports *tally // names that the inside did not know
-	refused *tally // inspected requests that no rule allows
+	opts  Options
+	guard guard
+	rate  *rate.Limiter
+	bytes *rate.Limiter
+	slots chan struct{} // holds one element per open connection
+	// requests holds one element per inspected request that is being answered.
+	requests chan struct{}
+	lastID   atomic.Uint64
+	stats    counters
+	turned   *tally // connections beyond the limits
+	reports  *tally // names that the inside did not know
+	refused  *tally // inspected requests that no rule allows
+	crowded  *tally // inspected requests beyond the limits
 
 	mu      sync.Mutex
 	policy  Policy
@@ -44,17 +47,19 @@ func NewBroker(opts Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		opts:    opts,
-		guard:   guard{own: opts.OwnAddresses},
-		rate:    rate.NewLimiter(rate.Limit(opts.Limits.PerSecond), opts.Limits.Burst),
-		bytes:   rate.NewLimiter(rate.Limit(opts.Limits.Throughput), int(min(opts.Limits.Throughput, math.MaxInt32))),
-		slots:   make(chan struct{}, opts.Limits.Connections),
-		changed: make(chan struct{}),
-		active:  map[*session]*terms{},
+		opts:     opts,
+		guard:    guard{own: opts.OwnAddresses},
+		rate:     rate.NewLimiter(rate.Limit(opts.Limits.PerSecond), opts.Limits.Burst),
+		bytes:    rate.NewLimiter(rate.Limit(opts.Limits.Throughput), int(min(opts.Limits.Throughput, math.MaxInt32))),
+		slots:    make(chan struct{}, opts.Limits.Connections),
+		requests: make(chan struct{}, opts.Limits.Requests),
+		changed:  make(chan struct{}),
+		active:   map[*session]*terms{},
 	}
 	b.turned = newTally(PhaseDenied, link.Limit, b.record)
 	b.reports = newTally(PhaseDenied, link.NotGranted, b.record)
 	b.refused = newTally(PhaseRequest, link.RequestRefused, b.record)
+	b.crowded = newTally(PhaseRequest, link.Limit, b.record)
 	return b, nil
 }
 
@@ -128,6 +133,7 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 		b.turned.flush()
 		b.reports.flush()
 		b.refused.flush()
+		b.crowded.flush()
 	}()
 	for {
 		conn, err := ln.Accept()

@@ -113,6 +113,7 @@ type Stats struct {
 // of [DefaultLimits]; there is no "unlimited".
 type Limits struct {
 	Connections int           // open at once, watchers and denied ones included
+	Requests    int           // inspected requests at once, of all connections
 	PerSecond   float64       // new connections per second, in the long run
 	Burst       int           // new connections at once
 	BytesUp     int64         // of one connection, from the container
@@ -129,6 +130,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Connections: 256,
+		Requests:    256,
 		PerSecond:   50,
 		Burst:       256,
 		BytesUp:     1 << 30,
@@ -146,6 +148,7 @@ func (l Limits) withDefaults() Limits {
 	d := DefaultLimits()
 	return Limits{
 		Connections: positive(l.Connections, d.Connections),
+		Requests:    positive(l.Requests, d.Requests),
 		PerSecond:   positive(l.PerSecond, d.PerSecond),
 		Burst:       positive(l.Burst, d.Burst),
 		BytesUp:     positive(l.BytesUp, d.BytesUp),

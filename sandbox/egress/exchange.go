@@ -24,8 +24,18 @@ const (
 	maxRequestHead = 64 << 10
 	// maxResponseHead bounds the head of an answer, in bytes.
 	maxResponseHead = 256 << 10
+	// maxHeaders bounds the headers of a request: each takes much more memory
+	// than its bytes.
+	maxHeaders = 256
 	// maxStreams bounds the requests at once on one connection of HTTP/2.
 	maxStreams = 128
+	// streamWindow and connWindow bound what a host may send over HTTP/2 before
+	// the container has read it, of one answer and of a connection, in bytes:
+	// with Limits.Requests, they are the memory that a container can fill.
+	streamWindow = 512 << 10
+	connWindow   = 2 << 20
+	// uploadWindow is the same for what the container sends, of one connection.
+	uploadWindow = 256 << 10
 	// continueWait is how long a body waits for a host that was asked whether it
 	// wants it, as in other clients.
 	continueWait = time.Second
@@ -63,7 +73,11 @@ func (in *inspection) serve(ctx context.Context, client net.Conn) {
 		ErrorLog:                     silent,
 		BaseContext:                  func(net.Listener) context.Context { return life },
 		Protocols:                    in.protocols(),
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerStream:     uploadWindow,
+			MaxReceiveBufferPerConnection: uploadWindow,
+		},
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateClosed || state == http.StateHijacked {
 				ended()
@@ -82,7 +96,11 @@ func (in *inspection) transport(life context.Context) *http.Transport {
 		MaxResponseHeaderBytes: maxResponseHead,
 		ExpectContinueTimeout:  continueWait,
 		Protocols:              in.protocols(),
-		HTTP2:                  &http.HTTP2Config{StrictMaxConcurrentRequests: true},
+		HTTP2: &http.HTTP2Config{
+			StrictMaxConcurrentRequests:   true,
+			MaxReceiveBufferPerStream:     streamWindow,
+			MaxReceiveBufferPerConnection: connWindow,
+		},
 	}
 	if in.secure {
 		t.DialTLSContext = dial
@@ -114,11 +132,15 @@ func (in *inspection) answer(w http.ResponseWriter, r *http.Request, transport h
 	c := in.connection(PhaseRequest)
 	c.Method = printable(in.redacted(r.Method), maxMethod)
 	c.Path = printable(in.redacted(path), maxPath)
+	select {
+	case in.broker.requests <- struct{}{}:
+		defer func() { <-in.broker.requests }()
+	default:
+		in.refuse(w, c, in.broker.crowded, &refusal{status: http.StatusServiceUnavailable, code: link.Limit, message: "too many requests at once"})
+		return
+	}
 	if no := in.check(r, path); no != nil {
-		c.Code, c.Status, c.Detail = no.code, no.status, in.redacted(no.message)
-		in.broker.stats.refused.Add(1)
-		in.broker.refused.add(c)
-		no.write(w)
+		in.refuse(w, c, in.broker.refused, no)
 		return
 	}
 	if up := r.Header["Upgrade"]; len(up) != 1 || !strings.EqualFold(up[0], "websocket") {
@@ -141,6 +163,14 @@ func (in *inspection) answer(w http.ResponseWriter, r *http.Request, transport h
 	in.forward(w, r, path, echoes, transport)
 }
 
+// refuse answers a request that is not sent, and records that.
+func (in *inspection) refuse(w http.ResponseWriter, c Connection, by *tally, no *refusal) {
+	c.Status, c.Detail = no.status, in.redacted(no.message)
+	in.broker.stats.refused.Add(1)
+	by.add(c)
+	no.write(w)
+}
+
 // redacted is text without the values that the container may have learned.
 func (in *inspection) redacted(text string) string {
 	if in.plain == nil {
@@ -155,12 +185,19 @@ func (in *inspection) check(r *http.Request, path string) *refusal {
 		return &refusal{status: status, code: link.RequestRefused, message: fmt.Sprintf(format, args...)}
 	}
 	switch {
-	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		return no(http.StatusForbidden, "the method %s is not passed on", r.Method)
-	case !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.Contains(path, "#"):
-		return no(http.StatusForbidden, "the request must be for a path that begins with one slash")
+	case headers(r.Header) > maxHeaders:
+		return no(http.StatusRequestHeaderFieldsTooLarge, "the request has more than %d headers", maxHeaders)
+	case strings.EqualFold(r.Method, http.MethodConnect) || strings.EqualFold(r.Method, http.MethodTrace):
+		return no(http.StatusForbidden, "the method %s is not passed on", printable(r.Method, maxMethod))
+	case !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsAny(path, "# "):
+		return no(http.StatusForbidden, "the request must be for a path that begins with one slash, without blanks")
 	case !in.ownHost(r.Host):
 		return no(http.StatusMisdirectedRequest, "the request is for the host %q, the connection is for %s", printable(r.Host, maxDetail), in.terms.Grant())
+	}
+	if host, found := otherHost(r.Header, in.ownHost); found {
+		return no(http.StatusMisdirectedRequest, "a header names the host %q, the connection is for %s", printable(host, maxDetail), in.terms.Grant())
+	}
+	switch {
 	case len(in.terms.Requests) == 0:
 		return nil
 	case ambiguous(path):
@@ -178,6 +215,14 @@ func (in *inspection) check(r *http.Request, path string) *refusal {
 		refused.missing = missing
 	}
 	return refused
+}
+
+// headers counts the values of headers.
+func headers(h http.Header) (n int) {
+	for _, values := range h {
+		n += len(values)
+	}
+	return n
 }
 
 // ownHost says that a request's host is the one that the connection is for.
@@ -204,19 +249,18 @@ func (no *refusal) write(w http.ResponseWriter) {
 // forward sends a request and passes the answer on.
 func (in *inspection) forward(w http.ResponseWriter, r *http.Request, path string, echoes []pair, transport http.RoundTripper) {
 	proxy := httputil.ReverseProxy{
-		Transport:     transport,
-		FlushInterval: -1,
-		ErrorLog:      silent,
-		BufferPool:    copyBuffers,
-		Rewrite:       func(p *httputil.ProxyRequest) { in.rewrite(p, path) },
-		ErrorHandler:  passOver,
+		Transport:    transport,
+		ErrorLog:     silent,
+		BufferPool:   copyBuffers,
+		Rewrite:      func(p *httputil.ProxyRequest) { in.rewrite(p, path) },
+		ErrorHandler: passOver,
 	}
 	if in.plain != nil {
 		by := in.plain
 		if len(echoes) > 0 {
 			by = redactorOf(in.terms.Secrets, echoes...)
 		}
-		proxy.ModifyResponse = func(res *http.Response) error { by.response(res); return nil }
+		proxy.ModifyResponse = by.response
 		w = &earlyRedactor{ResponseWriter: w, by: by}
 	}
 	proxy.ServeHTTP(w, r)

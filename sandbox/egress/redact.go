@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -37,20 +40,53 @@ func newRedactor(pairs []pair) *redactor {
 func redactorOf(secrets []Secret, more ...pair) *redactor {
 	pairs := more
 	for _, s := range secrets {
-		pairs = append(pairs, pair{s.Value, s.Placeholder})
+		for _, form := range s.forms() {
+			pairs = append(pairs, pair{form, s.Placeholder})
+		}
 	}
 	return newRedactor(pairs)
 }
 
+// forms are the texts by which a host sends a value back: it drops the blanks
+// around a header, and repeats a query as it was written or nearly so.
+func (s Secret) forms() []string {
+	value := strings.TrimSpace(s.Value)
+	query := url.QueryEscape(value)
+	forms := []string{value}
+	for _, escaped := range []string{query, strings.ReplaceAll(query, "+", "%20"), url.PathEscape(value)} {
+		forms = append(forms, escaped, lowerEscapes(escaped))
+	}
+	return forms
+}
+
+// lowerEscapes writes %2F as %2f.
+func lowerEscapes(escaped string) string {
+	out := []byte(escaped)
+	for i, c := range out {
+		if c == '%' {
+			copy(out[i:], strings.ToLower(escaped[i:i+3]))
+		}
+	}
+	return string(out)
+}
+
 // text replaces in a whole text.
 func (r *redactor) text(s string) string {
+	if !slices.ContainsFunc(r.pairs, func(p pair) bool { return strings.Contains(s, p.old) }) {
+		return s
+	}
 	out, _ := r.replace(nil, []byte(s), true)
 	return string(out)
 }
 
-// header replaces in the values of headers, in place.
+// header replaces in the values of headers, in place, and drops those with a
+// value in their names, which are of no case.
 func (r *redactor) header(h http.Header) {
-	for _, values := range h {
+	for name, values := range h {
+		if slices.ContainsFunc(r.pairs, func(p pair) bool { return containsFold(name, p.old) }) {
+			delete(h, name)
+			continue
+		}
 		for i, value := range values {
 			values[i] = r.text(value)
 		}
@@ -178,27 +214,82 @@ func (b *body) fill() {
 func (b *body) Close() error { return b.src.Close() }
 
 // response replaces the values in an answer's headers, its body and its
-// trailers. A body in an encoding passes as it is.
-func (r *redactor) response(res *http.Response) {
+// trailers. It trusts no header that says how the body is encoded: a literal
+// value in it is one.
+func (r *redactor) response(res *http.Response) error {
 	r.header(res.Header)
-	if res.StatusCode == http.StatusSwitchingProtocols || !hasBody(res) || encoded(res.Header) {
-		return
+	r.header(res.Trailer)
+	switch {
+	case res.StatusCode == http.StatusSwitchingProtocols:
+	case !hasBody(res):
+		if res.Body != nil && res.Body != http.NoBody {
+			res.Body = &ending{res.Body, func() { r.header(res.Trailer) }}
+		}
+	case res.ContentLength > 0 && res.ContentLength <= redactSize:
+		return r.short(res)
+	default:
+		res.Body = &body{src: res.Body, by: r, done: func() { r.header(res.Trailer) }}
+		altered(res, -1)
 	}
-	// What is said of the body may not be true any more.
-	res.ContentLength = -1
+	return nil
+}
+
+// ending is a body that says when it was read.
+type ending struct {
+	io.ReadCloser
+	done func()
+}
+
+// Read implements io.Reader.
+func (b *ending) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.done()
+	}
+	return n, err
+}
+
+// short replaces in a body that is read as a whole: nobody sees from where it
+// is cut what may be the beginning of a value.
+func (r *redactor) short(res *http.Response) error {
+	defer res.Body.Close()
+	data := make([]byte, res.ContentLength)
+	if _, err := io.ReadFull(res.Body, data); err != nil {
+		return fmt.Errorf("cannot read an answer: %w", err)
+	}
+	if n, err := res.Body.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
+		return fmt.Errorf("cannot read the end of an answer: %w", err)
+	}
+	r.header(res.Trailer) // which came with the end
+	if out, _ := r.replace(nil, data, true); !bytes.Equal(out, data) {
+		data = out
+		altered(res, int64(len(out)))
+	}
+	res.Body = io.NopCloser(bytes.NewReader(data))
+	return nil
+}
+
+// altered drops what is said of a body and may not be true any more, and says
+// its length, unless it is -1.
+func altered(res *http.Response, length int64) {
+	res.ContentLength = length
 	for _, name := range []string{"Content-Length", "Content-Digest", "Content-Md5", "Digest", "Repr-Digest"} {
 		res.Header.Del(name)
+	}
+	if length >= 0 {
+		res.Header.Set("Content-Length", strconv.FormatInt(length, 10))
 	}
 	if tag := res.Header.Get("Etag"); strings.HasPrefix(tag, `"`) {
 		res.Header.Set("Etag", "W/"+tag)
 	}
-	res.Body = &body{src: res.Body, by: r, done: func() { r.header(res.Trailer) }}
 }
 
+// hasBody says that an answer may have a body.
 func hasBody(res *http.Response) bool {
 	return res.Body != nil && res.Body != http.NoBody && res.ContentLength != 0 && (res.Request == nil || res.Request.Method != http.MethodHead)
 }
 
-func encoded(h http.Header) bool {
-	return slices.ContainsFunc(h["Content-Encoding"], func(v string) bool { return v != "" && !strings.EqualFold(v, "identity") })
+// containsFold says that text holds part, whatever their cases.
+func containsFold(text, part string) bool {
+	return len(text) >= len(part) && strings.Contains(strings.ToLower(text), strings.ToLower(part))
 }

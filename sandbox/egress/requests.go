@@ -95,24 +95,65 @@ func oddPath(path string) bool {
 		return true
 	}
 	return slices.ContainsFunc(strings.Split(path, "/"), func(part string) bool {
-		name, _, _ := strings.Cut(part, ";") // some cut parameters off first
-		return name == "." || name == ".." || name == "" && part != ""
+		name := part
+		if i := strings.IndexAny(part, ";?#"); i >= 0 {
+			name = part[:i] // some cut that off first
+		}
+		// Some cut off dots and blanks at the end, too.
+		return name != "" && strings.Trim(name, ". ") == "" || strings.HasPrefix(part, ";")
 	})
 }
 
 // overrides are headers by which some servers take a request for one of
-// another method or path.
+// another method or path, as plainHeader spells them.
 var overrides = []string{
-	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override",
-	"X-Original-Url", "X-Original-Uri", "X-Rewrite-Url", "X-Forwarded-Uri",
+	"X-HTTP-METHOD", "X-HTTP-METHOD-OVERRIDE", "X-METHOD-OVERRIDE", "X-ORIGINAL-METHOD", "X-FORWARDED-METHOD",
+	"X-ORIGINAL-URL", "X-ORIGINAL-URI", "X-ORIGINAL-PATH", "X-REWRITE-URL", "X-REWRITE-URI",
+	"X-FORWARDED-URI", "X-FORWARDED-URL", "X-FORWARDED-PATH", "X-FORWARDED-PREFIX",
 }
 
-// override returns the first such header of a request.
+// override returns one such header of a request.
 func override(header http.Header) (name string, found bool) {
-	for _, name := range overrides {
-		if _, found := header[name]; found {
+	for name := range header {
+		if slices.Contains(overrides, plainHeader(name)) {
 			return name, true
 		}
 	}
 	return "", false
+}
+
+// otherHosts are headers by which some servers take a request for one to
+// another host, as plainHeader spells them.
+var otherHosts = []string{"X-FORWARDED-HOST", "X-FORWARDED-SERVER", "X-ORIGINAL-HOST", "X-HTTP-HOST-OVERRIDE", "X-HOST"}
+
+// otherHost returns a host other than the own one, by such a header or by the
+// standard's (RFC 7239).
+func otherHost(header http.Header, own func(host string) bool) (host string, found bool) {
+	for name, values := range header {
+		switch plain := plainHeader(name); {
+		case slices.Contains(otherHosts, plain):
+			if i := slices.IndexFunc(values, func(v string) bool { return !own(v) }); i >= 0 {
+				return values[i], true
+			}
+		case plain == "FORWARDED":
+			if i := slices.IndexFunc(values, func(v string) bool { return strings.Contains(strings.ToLower(v), "host") }); i >= 0 {
+				return values[i], true
+			}
+		}
+	}
+	return "", false
+}
+
+// plainHeader is a header's name as servers see it that hand headers on as
+// variables, as CGI does: X_Key and X-Key are one.
+func plainHeader(name string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'a' && c <= 'z':
+			return c - 'a' + 'A'
+		case c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+			return c
+		}
+		return '-'
+	}, name)
 }

@@ -96,7 +96,10 @@ func TestAmbiguous(t *testing.T) {
 		"/v1/a%20b":          false,
 		"/v1/%C3%A4":         false,
 		"/v1/%3F":            false,
-		"/v1/...":            false,
+		"/v1/...":            true, // without dots at the end, as some file systems have it
+		"/v1/..%20/x":        true,
+		"/v1/..%3fx":         true,
+		"/v1/..%23/x":        true,
 		"/v1/a;b=c":          false,
 		"/v1/..a/a..":        false,
 		"/..":                true,
@@ -190,9 +193,36 @@ func TestOverride(t *testing.T) {
 	if name, found := override(http.Header{"X-Api-Key": {"x"}}); found {
 		t.Errorf("%s is an override", name)
 	}
-	h := http.Header{}
-	h.Set("x-http-method-override", "")
-	if _, found := override(h); !found {
-		t.Error("an override was not seen")
+	for _, name := range []string{"x-http-method-override", "X_HTTP_Method_Override", "x.http.method", "X-Original_URL"} {
+		h := http.Header{}
+		h.Set(name, "")
+		if _, found := override(h); !found {
+			t.Errorf("%s was not seen", name)
+		}
+	}
+}
+
+func TestOtherHost(t *testing.T) {
+	own := func(host string) bool { return host == "own.test" }
+	for _, tt := range []struct {
+		name  string
+		value string
+		want  bool
+	}{
+		{"X-Forwarded-Host", "own.test", false},
+		{"X-Forwarded-For", "192.0.2.1", false},
+		{"Forwarded", "for=192.0.2.1;proto=https", false},
+		{"X-Forwarded-Host", "evil.test", true},
+		{"X-Forwarded-Host", "own.test, evil.test", true},
+		{"x_forwarded_host", "evil.test", true},
+		{"X-Host", "evil.test", true},
+		{"Forwarded", "for=192.0.2.1;Host=evil.test", true},
+	} {
+		h := http.Header{}
+		h.Add(tt.name, "own.test")
+		h.Add(tt.name, tt.value)
+		if got, found := otherHost(h, own); found != tt.want || found && got != tt.value {
+			t.Errorf("%s: %s: another host is %q, %v", tt.name, tt.value, got, found)
+		}
 	}
 }

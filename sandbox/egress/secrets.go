@@ -75,7 +75,7 @@ func (s Secret) validate() error {
 		return invalid("cannot put the secret %q into that query parameter", s.Name)
 	case !placeholderPattern.MatchString(s.Placeholder):
 		return invalid("cannot use the secret %q: its placeholder must be %d or more letters, digits, dots, dashes, underscores or tildes", s.Name, minPlaceholder)
-	case s.Value == "":
+	case strings.TrimSpace(s.Value) == "":
 		return invalid("cannot use the secret %q: it is empty", s.Name)
 	case len(s.Value) > maxSecretValue:
 		return invalid("cannot use the secret %q: it has more than %d bytes", s.Name, maxSecretValue)
