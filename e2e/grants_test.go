@@ -96,6 +96,11 @@ func grantWorkspace(t *testing.T, d *harness.Daemon, c *client.Client) {
 			t.Fatal(err)
 		}
 	}
+	if harness.RuntimeName() == "runsc" { // see instance.CheckWritable
+		if err := os.Chmod(root, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	work := filepath.Join(root, "work")
 	file := filepath.Join(work, "file")
 	if err := os.Mkdir(work, 0o700); err != nil {
