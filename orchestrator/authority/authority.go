@@ -72,7 +72,8 @@ type unit struct {
 	changing sync.Mutex // held while a change is written and told
 
 	grants    []policy.Grant
-	run       []policy.Grant  // allowed until the instance ends; on no disk
+	run       []policy.Grant  // allowed until an instance ends; on no disk
+	instance  string          // that one
 	denied    map[string]bool // ids of requests; never altered in place
 	wishes    []policy.Ask    // what it tried while it ran
 	effective policy.Effective
@@ -163,8 +164,16 @@ func (a *Authority) Grant(ctx context.Context, key plugin.Key, grants ...policy.
 	if err := a.cfg.Store.PutGrants(ctx, key, grants); err != nil {
 		return err
 	}
-	a.update(key, u, func() { u.grants = merge(u.grants, grants) })
+	a.update(key, u, func() { u.put(grants) })
 	return nil
+}
+
+// put takes grants in place of those about the same, also of those for one run.
+func (u *unit) put(grants []policy.Grant) {
+	u.grants = policy.Merge(u.grants, grants)
+	u.run = slices.DeleteFunc(slices.Clone(u.run), func(run policy.Grant) bool {
+		return slices.ContainsFunc(grants, func(g policy.Grant) bool { return g.Kind == run.Kind && g.Target == run.Target })
+	})
 }
 
 // Adopt puts the grants of an install into force, in place of those about the
@@ -176,35 +185,34 @@ func (a *Authority) Adopt(key plugin.Key, grants []policy.Grant, write func() er
 	if err := write(); err != nil {
 		return err
 	}
-	a.update(key, u, func() { u.grants, u.wishes = merge(u.grants, grants), nil })
+	a.update(key, u, func() {
+		u.put(grants)
+		u.wishes = nil
+	})
 	return nil
 }
 
-// merge returns list with grants in place of those about the same.
-func merge(list, grants []policy.Grant) []policy.Grant {
-	merged := slices.Clone(list)
-	for _, g := range grants {
-		merged = slices.DeleteFunc(merged, func(have policy.Grant) bool { return have.Kind == g.Kind && have.Target == g.Target })
-		merged = append(merged, g)
-	}
-	return merged
-}
-
-// Revoke takes a grant back. NotFound if there is none.
+// Revoke takes a grant back, and what is allowed for one run about the same.
+// NotFound if there is neither.
 func (a *Authority) Revoke(ctx context.Context, key plugin.Key, kind policy.Kind, target string) (policy.Grant, error) {
 	u := a.hold(key)
 	defer u.changing.Unlock()
 	about := func(g policy.Grant) bool { return g.Kind == kind && g.Target == target }
-	list := a.Grants(key)
+	list := slices.Concat(a.Grants(key), a.RunGrants(key))
 	i := slices.IndexFunc(list, about)
 	if i < 0 {
 		return policy.Grant{}, fault.New(errdefs.ErrNotFound, "not_granted", "plugin %s was not granted %s %s", key.ID, kind, plugin.Printable(target, 200)).
 			WithHint("see what was: ocmt plugins permissions %s", key.ID)
 	}
-	if _, err := a.cfg.Store.DeleteGrant(ctx, key, kind, target); err != nil {
-		return policy.Grant{}, err
+	if list[i].Origin != policy.OriginRun { // else it is on no disk
+		if _, err := a.cfg.Store.DeleteGrant(ctx, key, kind, target); err != nil {
+			return policy.Grant{}, err
+		}
 	}
-	a.update(key, u, func() { u.grants = slices.DeleteFunc(slices.Clone(u.grants), about) })
+	a.update(key, u, func() {
+		u.grants = slices.DeleteFunc(slices.Clone(u.grants), about)
+		u.run = slices.DeleteFunc(slices.Clone(u.run), about)
+	})
 	return list[i], nil
 }
 
@@ -235,7 +243,7 @@ func (a *Authority) update(key plugin.Key, u *unit, change func()) {
 	a.mu.Lock()
 	before := u.effective
 	change()
-	u.effective = policy.Resolve(time.Now(), merge(u.grants, u.run), narrowing, limits)
+	u.effective = policy.Resolve(time.Now(), policy.Merge(u.grants, u.run), narrowing, limits)
 	after := u.effective
 	a.mu.Unlock()
 	select {

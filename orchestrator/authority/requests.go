@@ -46,7 +46,7 @@ func (a *Authority) Requests(key plugin.Key) []policy.Request {
 	}
 	now := time.Now()
 	asked := policy.Asked(installed.Descriptor, installed.Surface, limits)
-	granted := merge(u.grants, u.run)
+	granted := policy.Merge(u.grants, u.run)
 	asks := slices.Concat(policy.Wanted(narrowing, asked, granted, limits, now), u.wishes, asked)
 	return policy.Pending(key, asks, granted, u.denied, now)
 }

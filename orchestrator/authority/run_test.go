@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/ocmt/ocmt/orchestrator/policy"
 )
 
@@ -20,7 +22,7 @@ func TestRunGrants(t *testing.T) {
 	a.Wish(echo, ask)
 	const request = "network api.example.com:443  runtime"
 
-	a.AllowRun(echo, grantOf(t, policy.Network, "api.example.com:443", ""))
+	a.AllowRun(echo, "one", grantOf(t, policy.Network, "api.example.com:443", ""))
 	if got := a.Effective(echo).Network; len(got) != 1 || got[0].Host != "api.example.com" {
 		t.Errorf("in force: %+v", got)
 	}
@@ -41,8 +43,9 @@ func TestRunGrants(t *testing.T) {
 	}
 
 	p.told()
-	a.EndRun(echo)
-	a.EndRun(echo)
+	a.EndRun(echo, "another")
+	a.EndRun(echo, "one")
+	a.EndRun(echo, "one")
 	if changes, _ := p.told(); len(changes) != 1 {
 		t.Errorf("%d changes were told at the end, want 1", len(changes))
 	}
@@ -52,4 +55,55 @@ func TestRunGrants(t *testing.T) {
 	if got := requests(a, echo); !slices.Contains(got, request) {
 		t.Errorf("requests %q after the run", got)
 	}
+}
+
+// TestRunGrantsEndOtherwise takes back what is allowed for one run: by a revoke,
+// by a grant for good about the same, and by a run that comes after.
+func TestRunGrantsEndOtherwise(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	a, _ := setup(t, s, s)
+	const target = "api.example.com:443"
+	once := grantOf(t, policy.Network, target, "")
+	reached := func(when string, want int) {
+		t.Helper()
+		if got := a.Effective(echo).Network; len(got) != want {
+			t.Errorf("%s it may reach %+v", when, got)
+		}
+	}
+	a.AllowRun(echo, "one", once)
+	g, err := a.Revoke(t.Context(), echo, policy.Network, target)
+	if err != nil || g.Origin != policy.OriginRun {
+		t.Errorf("Revoke = %+v, %v", g, err)
+	}
+	reached("after the revoke", 0)
+	if _, err := a.Revoke(t.Context(), echo, policy.Network, target); !errdefs.IsNotFound(err) {
+		t.Errorf("once more: %v", err)
+	}
+
+	if err := a.Grant(t.Context(), echo, grantOf(t, policy.Network, target, "rules=GET /v1")); err != nil {
+		t.Fatal(err)
+	}
+	a.AllowRun(echo, "one", once)
+	if _, err := a.Revoke(t.Context(), echo, policy.Network, target); err != nil {
+		t.Fatal(err)
+	}
+	reached("after the revoke of both", 0)
+
+	a.AllowRun(echo, "one", once)
+	if err := a.Grant(t.Context(), echo, grantOf(t, policy.Network, target, "rules=GET /v1")); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.Effective(echo).Network; len(got) != 1 || len(got[0].Requests) != 1 || len(a.RunGrants(echo)) != 0 {
+		t.Errorf("after a narrower grant for good: %+v, for the run %+v", got, a.RunGrants(echo))
+	}
+
+	a.AllowRun(echo, "one", grantOf(t, policy.Network, "one.example.com:443", ""))
+	a.AllowRun(echo, "two", grantOf(t, policy.Network, "two.example.com:443", ""))
+	if got := a.RunGrants(echo); len(got) != 1 || got[0].Target != "two.example.com:443" {
+		t.Errorf("for the second run: %+v", got)
+	}
+	a.EndRun(echo, "one")
+	reached("when the first run ends late", 2)
+	a.EndRun(echo, "")
+	reached("when any ends", 1)
 }

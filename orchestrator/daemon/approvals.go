@@ -135,34 +135,53 @@ func (b approvalAPI) resolveRequest(ctx context.Context, p plugin.Installed, r p
 			WithHint("grant it by name: %s", r.Command)
 	}
 	g, err := policy.ParseGrant(string(r.Kind), r.Target, r.Value)
-	if err == nil {
-		err = b.d.checkGrant(p, g)
-	}
 	if err != nil {
 		return v1.Approval{}, err
 	}
-	if decision == v1.AllowOnce {
-		return out, b.d.allowRun(ctx, p.Key, g)
+	switch decision {
+	case v1.AllowOnce:
+		err = b.d.allowRun(ctx, p, g)
+	case v1.AllowAlways:
+		g.Origin, g.Actor, g.At = policy.OriginApproval, actorOf(ctx), time.Now().UTC()
+		_, err = b.d.grant(ctx, p, g)
+	default:
+		return v1.Approval{}, fault.New(errdefs.ErrInvalidArgument, "invalid_argument", "a request cannot be resolved with %.64q", decision).
+			WithHint("use one of %s", strings.Join(out.Decisions, ", "))
 	}
-	g.Origin, g.Actor, g.At = policy.OriginApproval, actorOf(ctx), time.Now().UTC()
-	_, err = b.d.grant(ctx, p, g)
 	return out, err
 }
 
 // allowRun lets a plugin do something until its instance ends.
-func (d *Daemon) allowRun(ctx context.Context, key plugin.Key, g policy.Grant) error {
+func (d *Daemon) allowRun(ctx context.Context, p plugin.Installed, g policy.Grant) error {
+	key, u := p.Key, d.newest(p.Key)
 	switch {
 	case !forOneRun(g.Kind):
 		return fault.New(errdefs.ErrInvalidArgument, "not_for_one_run", "a permission of the kind %s cannot be allowed for one run: it takes a restart", g.Kind).
 			WithHint("grant it, for a while if you like: ocmt plugins grant %s%s %s %s --for 1h", key.ID, tenantFlag(key.Tenant), g.Kind, plugin.Printable(g.Target, 200))
-	case d.newest(key) == nil:
-		return fault.New(errdefs.ErrFailedPrecondition, "not_running", "plugin %s does not run", key.ID).
-			WithHint("grant it for good instead, or start the plugin first")
+	case u == nil:
+		return errNoRun(key)
 	}
 	g.Origin, g.Actor, g.At = policy.OriginRun, actorOf(ctx), time.Now().UTC()
-	err := d.audited(ctx, key, "permission.allow", describeGrant(g), func() error { d.authority.AllowRun(key, g); return nil })
+	d.granting.Lock()
+	defer d.granting.Unlock()
+	if err := d.checkGrants(p, g); err != nil {
+		return err
+	}
+	err := d.auditedGrants(ctx, key, "permission.allow", []policy.Grant{g}, func() error {
+		d.authority.AllowRun(key, u.ID(), g)
+		if d.newest(key) != u { // it ended meanwhile, perhaps unseen
+			d.authority.EndRun(key, u.ID())
+			return errNoRun(key)
+		}
+		return nil
+	})
 	if err == nil {
 		d.tellPermission(key, "granted", permissionOf(g))
 	}
 	return err
+}
+
+func errNoRun(key plugin.Key) error {
+	return fault.New(errdefs.ErrFailedPrecondition, "not_running", "plugin %s does not run", key.ID).
+		WithHint("grant it for good instead, or start the plugin first")
 }

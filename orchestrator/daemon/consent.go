@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -43,25 +42,16 @@ func (d *Daemon) reviewer(req httpapi.Install) func(context.Context, plugin.Inst
 				WithHint("install it again and answer the review, or give --accept-permissions")
 		}
 		consent := install.Consent{Grants: review.Grants(accept, actor, time.Now().UTC()), Digest: review.Digest, Actor: actor}
-		for _, g := range consent.Grants {
-			if err := d.checkGrant(p, g); err != nil {
-				return install.Consent{}, fmt.Errorf("plugin %s asks for what this host cannot give: %w", p.Key.ID, err)
-			}
+		if err := d.checkGrants(p, consent.Grants...); err != nil {
+			return install.Consent{}, fmt.Errorf("plugin %s asks for what this host cannot give: %w", p.Key.ID, err)
 		}
 		return consent, nil
 	}
 }
 
-// grantsPerRecord keeps the details of a record within audit.MaxDetails.
-const grantsPerRecord = 32
-
 // recordConsent records what an install is about to grant.
 func (d *Daemon) recordConsent(ctx context.Context, p plugin.Installed, consent install.Consent) error {
-	for grants := range slices.Chunk(consent.Grants, grantsPerRecord) {
-		texts := make([]string, len(grants))
-		for i, g := range grants {
-			texts[i] = describeGrant(g)
-		}
+	for _, texts := range grantTexts(consent.Grants) {
 		rec := audit.Record{
 			Tenant: p.Key.Tenant, Plugin: p.Key.ID, Actor: consent.Actor, Action: "permission.accept", Target: consent.Digest,
 			Outcome: outcomeBegun, Details: map[string][]string{"grants": texts},

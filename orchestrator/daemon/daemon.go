@@ -117,6 +117,7 @@ type Daemon struct {
 
 	leaving bool // the plugins are left to the next daemon; set before Close
 
+	granting    sync.Mutex // held while secrets, or grants that may have to do with them, are changed
 	configuring sync.Mutex // held while a config.json is changed or put into effect
 }
 
@@ -304,6 +305,7 @@ func (d *Daemon) wire(ctx context.Context) (err error) {
 		}
 		return d.supervisor.Shutdown(ctx)
 	})
+	d.onClose(d.learning.close) // before the plugins end
 	d.gateway = gateway.New(gateway.Config{Plugins: servedPlugins{d}})
 	d.approvals = approval.New(approval.Config{Changed: func(a v1.Approval) {
 		d.events.Publish(a.Tenant, a.Plugin, v1.EventApproval, a)
@@ -323,7 +325,7 @@ func (d *Daemon) wireFactory() error {
 	}
 	d.factory = instance.NewFactory(instance.Config{
 		Home: d.home, HomeID: d.store.HomeID(), Engine: d.engine, Info: d.info, Bus: d.bus,
-		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID,
+		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID, TenantUID: d.store.TenantUID,
 		View: func(key plugin.Key) (whole, own json.RawMessage, err error) {
 			allowed := d.authority.Effective(key)
 			given, err := d.deliver(key, allowed)

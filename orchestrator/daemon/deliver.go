@@ -68,7 +68,7 @@ func (d *Daemon) deliverVariable(key plugin.Key, name string, out *delivery) err
 	case err != nil:
 		return err
 	case !secret.Env:
-		return errNotPlain(name)
+		return errNotPlain(key.Tenant, name)
 	}
 	value, err := d.secrets.Value(key.Tenant, name)
 	if err != nil {
@@ -94,10 +94,10 @@ func (d *Daemon) boundSecret(key plugin.Key, name string) (secrets.Secret, error
 	return secret, err
 }
 
-func errNotPlain(name string) error {
+func errNotPlain(tenant, name string) error {
 	shown := plugin.Printable(name, plugin.MaxVariableLen)
 	return fault.New(errdefs.ErrPermissionDenied, "secret_not_plain", "%s is a secret whose owner does not let it out in plain", shown).
-		WithHint("grant the secret instead of the variable; or set it again with --env: ocmt secrets set %s --env", shown)
+		WithHint("grant the secret instead of the variable; or set it again with --env: ocmt secrets set %s%s --env", shown, tenantFlag(tenant))
 }
 
 // tenantFlag is what a command needs for a tenant.

@@ -38,6 +38,7 @@ func (l *launcher) Prepare(ctx context.Context, key plugin.Key, generation uint6
 		return nil, err
 	}
 	defer l.d.generations.begin(key)() // before anything is read
+	l.d.authority.EndRun(key, "")      // nothing of the plugin runs
 	plan, made, err := l.d.plan(p, generation)
 	if err != nil {
 		return nil, err
@@ -64,11 +65,19 @@ func blameHost(err error) error {
 		WithHint("ocmt tries again by itself; see that the home has room and can be written to").WithRetry()
 }
 
+// notHanded is why a plugin cannot be handed what it was granted, a secret that
+// is not set or cannot be read for example: that is for a person to mend and is
+// tried again, but nothing that the plugin did, and says nothing of its payload.
+func notHanded(err error) error {
+	f := fault.Of(err)
+	return fault.New(errdefs.ErrUnavailable, f.Code, "%s", f.Message).WithHint("%s", f.Hint).WithRetry()
+}
+
 // plan says what an instance of a plugin is made of now.
 func (d *Daemon) plan(p plugin.Installed, generation uint64) (instance.Plan, recipe, error) {
 	made, own, given, err := d.recipe(p.Key)
 	if err != nil {
-		return instance.Plan{}, recipe{}, err
+		return instance.Plan{}, recipe{}, notHanded(err)
 	}
 	runtime := d.runtimeOf(p.Source)
 	digest, err := made.digest(d.image, cmp.Or(runtime, d.runtime()))
@@ -165,15 +174,21 @@ func (d *Daemon) served(u *unit, surface plugin.Surface) {
 	d.generations.serve(u)
 	d.authority.Refresh(key) // what it registered counts from now on
 	d.startServices(u)
+	d.learnHooks(u.installed)
 	if u.adopted && d.stale(key) {
 		go d.renew(key)
 	}
 	go func() {
 		<-u.Done()
 		d.services.Ended(key, u.ID())
-		d.generations.ended(u)
-		d.authority.EndRun(key)
+		d.ended(u)
 	}()
+}
+
+// ended forgets an instance, and takes back what was allowed until its end.
+func (d *Daemon) ended(u *unit) {
+	d.generations.ended(u)
+	d.authority.EndRun(u.installed.Key, u.ID())
 }
 
 // renew replaces an instance that was taken over and is made of what does not
@@ -186,7 +201,7 @@ func (d *Daemon) renew(key plugin.Key) {
 
 // Close implements supervisor.Instance.
 func (u *unit) Close(ctx context.Context) error {
-	u.d.generations.ended(u)
+	u.d.ended(u)
 	err := u.Instance.Close(ctx)
 	if err == nil {
 		u.d.generations.closed(u)

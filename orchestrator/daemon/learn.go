@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -26,8 +27,11 @@ const (
 // learning holds what plugins in learn mode wished for. It is in memory alone:
 // learn mode ends with the daemon.
 type learning struct {
-	mu    sync.Mutex
-	units map[plugin.Key]*lesson
+	mu      sync.Mutex
+	units   map[plugin.Key]*lesson
+	running sync.WaitGroup // ends of lessons whose time is over
+	closed  context.Context
+	shut    context.CancelFunc
 }
 
 // lesson is what was learned about one plugin.
@@ -38,7 +42,23 @@ type lesson struct {
 	wishes       []policy.Ask
 }
 
-func newLearning() *learning { return &learning{units: map[plugin.Key]*lesson{}} }
+func newLearning() *learning {
+	l := &learning{units: map[plugin.Key]*lesson{}}
+	l.closed, l.shut = context.WithCancel(context.Background())
+	return l
+}
+
+// close lets no lesson end by itself any more, and waits for those that do.
+func (l *learning) close() error {
+	l.mu.Lock()
+	l.shut()
+	for _, u := range l.units {
+		u.timer.Stop()
+	}
+	l.mu.Unlock()
+	l.running.Wait()
+	return nil
+}
 
 // on reports whether the plugin is to run in learn mode.
 func (l *learning) on(key plugin.Key) bool {
@@ -48,29 +68,46 @@ func (l *learning) on(key plugin.Key) bool {
 	return u != nil && u.active
 }
 
-// begin begins anew; end is called when the time is over, unless it ended
-// before.
-func (l *learning) begin(key plugin.Key, length time.Duration, end func()) {
+// begin begins anew; over is called when the time is over, unless learn mode
+// ended or began anew before.
+func (l *learning) begin(key plugin.Key, length time.Duration, over func(context.Context)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if u := l.units[key]; u != nil {
 		u.timer.Stop()
 	}
 	now := time.Now().UTC()
-	l.units[key] = &lesson{active: true, since: now, until: now.Add(length), timer: time.AfterFunc(length, end)}
+	u := &lesson{active: true, since: now, until: now.Add(length)}
+	u.timer = time.AfterFunc(length, func() {
+		if l.endTimed(key, u) {
+			defer l.running.Done()
+			over(l.closed)
+		}
+	})
+	l.units[key] = u
 }
 
-// end ends learn mode and reports whether it was on. What was learned is kept.
-func (l *learning) end(key plugin.Key) bool {
+// endTimed ends learn mode if it is still that lesson. The caller then tells
+// l.running when it is through.
+func (l *learning) endTimed(key plugin.Key, u *lesson) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u := l.units[key]
-	if u == nil || !u.active {
+	if l.units[key] != u || !u.active || l.closed.Err() != nil {
 		return false
 	}
-	u.timer.Stop()
-	u.active, u.until = false, time.Now().UTC()
+	u.active = false
+	l.running.Add(1)
 	return true
+}
+
+// end ends learn mode. What was learned is kept.
+func (l *learning) end(key plugin.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.units[key]; u != nil && u.active {
+		u.timer.Stop()
+		u.active, u.until = false, time.Now().UTC()
+	}
 }
 
 // forget drops what was learned about a plugin that is gone.
@@ -90,7 +127,8 @@ func (l *learning) wish(key plugin.Key, ask policy.Ask) bool {
 	if u == nil || !u.active || len(u.wishes) >= maxLearned {
 		return false
 	}
-	if slices.ContainsFunc(u.wishes, func(w policy.Ask) bool { return w.Kind == ask.Kind && w.Target == ask.Target }) {
+	same := func(w policy.Ask) bool { return w.Kind == ask.Kind && w.Target == ask.Target && w.Value == ask.Value }
+	if slices.ContainsFunc(u.wishes, same) {
 		return false
 	}
 	u.wishes = append(u.wishes, ask)
@@ -122,12 +160,7 @@ func (b learnAPI) Learn(ctx context.Context, tenant, ref string, req v1.LearnReq
 		return v1.Learning{}, fault.New(errdefs.ErrFailedPrecondition, "not_enabled", "plugin %s is not enabled", p.Key.ID).
 			WithHint("enable it first: ocmt plugins enable %s%s", p.Key.ID, tenantFlag(tenant))
 	}
-	action := "plugin.learn.end"
-	if req.On {
-		action = "plugin.learn"
-	}
-	err = b.d.audited(ctx, p.Key, action, "", func() error { return b.d.learn(ctx, p, req) })
-	if err != nil {
+	if err := b.d.learn(ctx, p, req); err != nil {
 		return v1.Learning{}, err
 	}
 	return b.d.learned(p)
@@ -135,42 +168,51 @@ func (b learnAPI) Learn(ctx context.Context, tenant, ref string, req v1.LearnReq
 
 // learn switches learn mode on or off. The plugin is restarted for it.
 func (d *Daemon) learn(ctx context.Context, p plugin.Installed, req v1.LearnRequest) error {
-	if !req.On {
-		if !d.learning.end(p.Key) {
-			return nil
-		}
-		return d.restartStale(ctx, p.Key)
+	action, mode := "plugin.learn.end", "off"
+	if req.On {
+		action, mode = "plugin.learn", "on"
 	}
-	length := time.Duration(req.ForSeconds) * time.Second
-	if length == 0 {
-		length = defaultLearn
+	err := d.audited(ctx, p.Key, action, "", func() error { d.switchLearning(p, req); return nil })
+	if err != nil {
+		return err
 	}
-	d.learning.begin(p.Key, length, func() { d.learnedEnough(p) })
-	for _, ask := range d.unaccepted(p) {
-		d.learning.wish(p.Key, ask)
+	if err := d.restartStale(ctx, p.Key); err != nil {
+		return fmt.Errorf("learn mode is %s, but plugin %s does not run so: %w", mode, p.Key.ID, err)
 	}
-	return d.restartStale(ctx, p.Key)
+	return nil
 }
 
-// learnedEnough ends learn mode when its time is over.
-func (d *Daemon) learnedEnough(p plugin.Installed) {
-	err := d.audited(context.Background(), p.Key, "plugin.learn.end", "", func() error {
-		return d.learn(context.Background(), p, v1.LearnRequest{})
-	})
-	if err != nil {
+func (d *Daemon) switchLearning(p plugin.Installed, req v1.LearnRequest) {
+	if !req.On {
+		d.learning.end(p.Key)
+		return
+	}
+	length := time.Duration(req.ForSeconds) * time.Second
+	if length <= 0 {
+		length = defaultLearn
+	}
+	d.learning.begin(p.Key, length, func(ctx context.Context) { d.learnedEnough(ctx, p) })
+	d.learnHooks(p)
+}
+
+// learnedEnough restarts a plugin whose time in learn mode is over.
+func (d *Daemon) learnedEnough(ctx context.Context, p plugin.Installed) {
+	if err := d.audited(ctx, p.Key, "plugin.learn.end", "", func() error { return d.restartStale(ctx, p.Key) }); err != nil {
 		d.logger.Error("cannot end learn mode", "tenant", p.Key.Tenant, "plugin", p.Key.ID, "error", err)
 	}
 }
 
-// unaccepted returns the hooks that a plugin registers and was not granted.
-func (d *Daemon) unaccepted(p plugin.Installed) []policy.Ask {
-	var asks []policy.Ask
+// learnHooks notes the hooks that a plugin in learn mode registers and was not
+// granted.
+func (d *Daemon) learnHooks(p plugin.Installed) {
+	if !d.learning.on(p.Key) {
+		return
+	}
 	for _, r := range d.authority.Requests(p.Key) {
 		if r.Kind == policy.Hook {
-			asks = append(asks, r.Ask)
+			d.learning.wish(p.Key, r.Ask)
 		}
 	}
-	return asks
 }
 
 func (b learnAPI) Learning(_ context.Context, tenant, ref string) (v1.Learning, error) {
@@ -189,8 +231,9 @@ func (d *Daemon) learned(p plugin.Installed) (v1.Learning, error) {
 		return out, nil
 	}
 	out.Since, out.Until = &l.since, &l.until
+	requests := d.authority.Requests(p.Key)
 	for _, ask := range l.wishes {
-		out.Wishes = append(out.Wishes, d.permissionOfWish(p.Key, ask))
+		out.Wishes = append(out.Wishes, permissionOfWish(requests, p.Key, ask))
 	}
 	var err error
 	out.Manifest, err = json.Marshal(policy.Smallest(p.Descriptor, l.wishes))
@@ -199,11 +242,10 @@ func (d *Daemon) learned(p plugin.Installed) (v1.Learning, error) {
 
 // permissionOfWish is a wish with the request that it is, if it waits for an
 // answer.
-func (d *Daemon) permissionOfWish(key plugin.Key, ask policy.Ask) v1.Permission {
-	for _, r := range d.authority.Requests(key) {
-		if r.Kind == ask.Kind && r.Target == ask.Target {
-			return permissionOfRequest(r)
-		}
+func permissionOfWish(requests []policy.Request, key plugin.Key, ask policy.Ask) v1.Permission {
+	id := policy.RequestID(key, ask)
+	if i := slices.IndexFunc(requests, func(r policy.Request) bool { return r.ID == id }); i >= 0 {
+		return permissionOfRequest(requests[i])
 	}
 	return permissionOfAsk(ask)
 }
@@ -213,7 +255,7 @@ func (d *Daemon) permissionOfWish(key plugin.Key, ask policy.Ask) v1.Permission 
 func (d *Daemon) wish(key plugin.Key, ask policy.Ask) {
 	d.authority.Wish(key, ask)
 	if d.learning.wish(key, ask) {
-		d.events.Publish(key.Tenant, key.ID, v1.EventWish, d.permissionOfWish(key, ask))
+		d.events.Publish(key.Tenant, key.ID, v1.EventWish, permissionOfWish(d.authority.Requests(key), key, ask))
 	}
 }
 

@@ -57,5 +57,8 @@ func (d *Daemon) readManifest(p plugin.Installed, manifest []byte) ([]policy.Gra
 			return nil, v1.ManifestResult{}, err
 		}
 	}
+	if err := d.checkGrants(p, grants...); err != nil {
+		return nil, v1.ManifestResult{}, err
+	}
 	return grants, out, nil
 }

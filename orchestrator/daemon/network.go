@@ -3,9 +3,11 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
@@ -29,6 +31,10 @@ func (d *Daemon) networkOf(key plugin.Key, e policy.Effective) egress.Policy {
 			continue
 		}
 		rules = append(rules, rule)
+	}
+	if len(rules) > link.MaxGrants {
+		d.logger.Error("more destinations are granted than possible; the last ones are not in force", "tenant", key.Tenant, "plugin", key.ID, "granted", len(rules))
+		rules = rules[:link.MaxGrants]
 	}
 	p, err := egress.NewPolicy(rules...)
 	if err != nil {
@@ -153,7 +159,7 @@ func networkActor(key plugin.Key) string {
 // the command that would grant it. Of a name that was only looked up the port is not known: the
 // request is for the usual one, unless the plugin's runner tells the port.
 func (d *Daemon) wishNetwork(key plugin.Key, c egress.Connection) string {
-	ask, ok := askFor(d.authority.Effective(key), v1.Connection{
+	ask, ok := askFor(d.grantedTo(key), v1.Connection{
 		Phase: string(c.Phase), Code: string(c.Code), Host: c.Host, Port: c.Port, Method: c.Method, Path: c.Path,
 	})
 	if !ok {
@@ -168,19 +174,31 @@ func (d *Daemon) wishNetwork(key plugin.Key, c egress.Connection) string {
 // usualPort is what is asked for where only a name was looked up.
 const usualPort = 443
 
+// grantedTo is what a plugin may do apart from what config.json takes away
+// again, which no grant changes.
+func (d *Daemon) grantedTo(key plugin.Key) policy.Effective {
+	grants := policy.Merge(d.authority.Grants(key), d.authority.RunGrants(key))
+	return policy.Resolve(time.Now(), grants, policy.Narrowing{}, policy.Limits{})
+}
+
 // askFor returns what would have let a connection or request pass that was
-// denied for want of a grant.
-func askFor(allowed policy.Effective, c v1.Connection) (policy.Ask, bool) {
+// denied for want of a grant. There is nothing to ask for what is granted by
+// now, or narrowed away.
+func askFor(granted policy.Effective, c v1.Connection) (policy.Ask, bool) {
 	switch {
 	case c.Phase == string(egress.PhaseDenied) && c.Code == string(link.NotGranted):
 		ask, err := policy.Tried(c.Host, cmp.Or(c.Port, usualPort))
-		return ask, err == nil // else it is no name that could be granted
+		// An error is that of a name that cannot be granted.
+		return ask, err == nil && !slices.ContainsFunc(granted.Granted, func(g policy.Grant) bool { return g.Covers(ask) })
 	case c.Phase == string(egress.PhaseRequest) && c.Code == string(link.RequestRefused):
-		i := slices.IndexFunc(allowed.Network, func(n policy.NetworkRule) bool { return n.Matches(c.Host, c.Port) })
+		i := slices.IndexFunc(granted.Network, func(n policy.NetworkRule) bool { return n.Host == c.Host && n.Port == c.Port })
+		if i < 0 { // a rule for the name itself counts before a wildcard
+			i = slices.IndexFunc(granted.Network, func(n policy.NetworkRule) bool { return n.Matches(c.Host, c.Port) })
+		}
 		if i < 0 {
 			return policy.Ask{}, false
 		}
-		ask, err := policy.TriedRequest(allowed.Network[i], c.Method, c.Path)
+		ask, err := policy.TriedRequest(granted.Network[i], c.Method, c.Path)
 		return ask, err == nil
 	}
 	return policy.Ask{}, false
@@ -190,7 +208,7 @@ func destination(c egress.Connection) string {
 	if c.Port == 0 {
 		return c.Host
 	}
-	return fmt.Sprintf("%s:%d", c.Host, c.Port)
+	return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
 }
 
 // connectionDetail is what the audit log keeps of a connection.

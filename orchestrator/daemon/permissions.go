@@ -5,18 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
-	"github.com/ocmt/ocmt/orchestrator/fault"
-	"github.com/ocmt/ocmt/orchestrator/instance"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
-	"github.com/ocmt/ocmt/sandbox"
 )
 
 // permissionAPI implements httpapi.Permissions.
@@ -80,9 +74,6 @@ func (b permissionAPI) Grant(ctx context.Context, tenant, ref string, req v1.Gra
 	if err != nil {
 		return v1.GrantResult{}, err
 	}
-	if err := b.d.checkGrant(p, g); err != nil {
-		return v1.GrantResult{}, err
-	}
 	g.Origin, g.Actor, g.At = policy.OriginGrant, actorOf(ctx), time.Now().UTC()
 	if req.ForSeconds > 0 {
 		g.ExpiresAt = g.At.Add(time.Duration(req.ForSeconds) * time.Second)
@@ -91,70 +82,13 @@ func (b permissionAPI) Grant(ctx context.Context, tenant, ref string, req v1.Gra
 	return v1.GrantResult{Permission: permissionOf(g), Restarted: restarted}, err
 }
 
-// checkGrant refuses what could not be put into force on this host.
-func (d *Daemon) checkGrant(p plugin.Installed, g policy.Grant) error {
-	switch g.Kind {
-	case policy.Workspace:
-		return instance.CheckWorkspace(g.Target, d.home)
-	case policy.Resource:
-		return d.checkResource(p, g)
-	case policy.Network:
-		return d.checkPlaintext(p, g)
-	case policy.Secret:
-		if _, err := d.boundSecret(p.Key, g.Target); err != nil {
-			return err
-		}
-		return d.checkPlaintext(p, g)
-	case policy.Env:
-		if s, err := d.secrets.Get(p.Key.Tenant, g.Target); err == nil && !s.Env {
-			return errNotPlain(g.Target)
-		}
-	}
-	return nil
-}
-
-// checkPlaintext refuses grants that together would send a secret in plain text.
-func (d *Daemon) checkPlaintext(p plugin.Installed, g policy.Grant) error {
-	together := policy.Resolve(time.Now(), append(d.authority.Grants(p.Key), g), policy.Narrowing{}, policy.DefaultLimits(p.Source))
-	for _, name := range together.Secrets {
-		secret, err := d.secrets.Get(p.Key.Tenant, name)
-		if err != nil {
-			continue // it is sent nowhere
-		}
-		for _, n := range together.Network {
-			if n.Plaintext && goesTo(secret, n) {
-				return fault.New(errdefs.ErrInvalidArgument, "secret_in_plaintext", "the secret %s goes to %s:%d, where plain text may pass", name, n.Host, n.Port).
-					WithHint("grant that destination without plaintext: ocmt plugins grant %s%s network %s:%d", p.Key.ID, tenantFlag(p.Key.Tenant), n.Host, n.Port)
-			}
-		}
-	}
-	return nil
-}
-
-// checkResource refuses a limit that this host does not have.
-func (d *Daemon) checkResource(p plugin.Installed, g policy.Grant) error {
-	asked := policy.Resolve(time.Now(), []policy.Grant{g}, policy.Narrowing{}, policy.DefaultLimits(p.Source)).Resources
-	limits := sandbox.LimitsFor(sandbox.RolePlugin)
-	limits.Memory, limits.CPUs, limits.PIDs = asked.Memory, asked.CPUs, asked.PIDs
-	if err := limits.CheckHost(d.info); err != nil {
-		return fault.New(errdefs.ErrInvalidArgument, "limits_too_large", "this host has less than that: %w", err).
-			WithHint("it has %d CPUs and %s of memory; grant less", d.info.CPUs, humanSize(d.info.Memory))
-	}
-	return nil
-}
-
 // humanSize says a size in whole MiB, the unit that memory is granted in.
 func humanSize(bytes int64) string { return strconv.FormatInt(bytes>>20, 10) + " MiB" }
 
 // grant puts grants into force, all or none, and returns whether that took a
 // restart. With an error of the restart they are granted all the same.
 func (d *Daemon) grant(ctx context.Context, p plugin.Installed, grants ...policy.Grant) (restarted bool, err error) {
-	texts := make([]string, len(grants))
-	for i, g := range grants {
-		texts[i] = describeGrant(g)
-	}
-	err = d.audited(ctx, p.Key, "permission.grant", strings.Join(texts, "; "), func() error { return d.authority.Grant(ctx, p.Key, grants...) })
-	if err != nil {
+	if err := d.putGrants(ctx, p, grants); err != nil {
 		return false, err
 	}
 	for _, g := range grants {
@@ -164,6 +98,16 @@ func (d *Daemon) grant(ctx context.Context, p plugin.Installed, grants ...policy
 		err = fmt.Errorf("it is granted, but plugin %s does not run with it: %w", p.Key.ID, err)
 	}
 	return restarted, err
+}
+
+// putGrants puts grants into force, if they can be.
+func (d *Daemon) putGrants(ctx context.Context, p plugin.Installed, grants []policy.Grant) error {
+	d.granting.Lock()
+	defer d.granting.Unlock()
+	if err := d.checkGrants(p, grants...); err != nil {
+		return err
+	}
+	return d.auditedGrants(ctx, p.Key, "permission.grant", grants, func() error { return d.authority.Grant(ctx, p.Key, grants...) })
 }
 
 func (b permissionAPI) Revoke(ctx context.Context, tenant, ref string, req v1.RevokeRequest) (v1.GrantResult, error) {
@@ -230,12 +174,12 @@ func (d *Daemon) onExpired(key plugin.Key, ended []policy.Grant) {
 	if restarted {
 		d.logger.Info("restarting for a grant that ended", "tenant", key.Tenant, "plugin", key.ID)
 	}
+	rec := audit.Record{Tenant: key.Tenant, Plugin: key.ID, Actor: theDaemon, Action: "permission.expire", Outcome: outcomeDone}
 	for _, g := range ended {
-		rec := audit.Record{
-			Tenant: key.Tenant, Plugin: key.ID, Actor: theDaemon, Action: "permission.expire", Target: describeGrant(g), Outcome: outcomeDone,
-		}
-		if err := d.note(context.Background(), rec); err != nil {
-			d.logger.Error("cannot record the end of a grant", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+		for _, part := range grantRecords(rec, []policy.Grant{g}) {
+			if err := d.note(context.Background(), part); err != nil {
+				d.logger.Error("cannot record the end of a grant", "tenant", key.Tenant, "plugin", key.ID, "error", err)
+			}
 		}
 		d.tellPermission(key, "expired", permissionOf(g))
 	}
@@ -261,15 +205,4 @@ func (d *Daemon) noteWidening(key plugin.Key, before []policy.Request) {
 
 func (d *Daemon) tellPermission(key plugin.Key, change string, p v1.Permission) {
 	d.events.Publish(key.Tenant, key.ID, v1.EventGrant, v1.PermissionChange{Change: change, Permission: p})
-}
-
-func describeGrant(g policy.Grant) string {
-	text := string(g.Kind) + " " + g.Target
-	if g.Value != "" {
-		text += " " + g.Value
-	}
-	if !g.ExpiresAt.IsZero() {
-		text += " until " + g.ExpiresAt.Format(time.RFC3339)
-	}
-	return text
 }

@@ -58,17 +58,22 @@ func (d *Daemon) usersOf(tenant, name string) []plugin.Installed {
 	})
 }
 
-func (b secretAPI) SetSecret(ctx context.Context, tenant, name string, req v1.SetSecret) (out v1.Secret, err error) {
-	meta := metaOf(ctx, name, req.SecretUse)
-	err = b.d.audited(ctx, plugin.Key{Tenant: tenant}, "secret.set", describeSecret(meta), func() error {
-		set, err := b.d.secrets.Set(ctx, tenant, meta, req.Value)
-		out = b.d.secretOf(tenant, set)
+func (b secretAPI) SetSecret(ctx context.Context, tenant, name string, req v1.SetSecret) (v1.Secret, error) {
+	set, err := b.d.setSecret(ctx, tenant, metaOf(ctx, name, req.SecretUse), req.Value)
+	if err != nil {
+		return v1.Secret{}, err
+	}
+	return b.d.secretOf(tenant, set), b.d.secretChanged(ctx, tenant, name)
+}
+
+func (d *Daemon) setSecret(ctx context.Context, tenant string, meta secrets.Secret, value string) (set secrets.Secret, err error) {
+	d.granting.Lock()
+	defer d.granting.Unlock()
+	err = d.audited(ctx, plugin.Key{Tenant: tenant}, "secret.set", describeSecret(meta), func() (err error) {
+		set, err = d.secrets.Set(ctx, tenant, meta, value)
 		return err
 	})
-	if err == nil {
-		err = b.d.secretChanged(ctx, tenant, name)
-	}
-	return out, err
+	return set, err
 }
 
 func metaOf(ctx context.Context, name string, use v1.SecretUse) secrets.Secret {
@@ -85,19 +90,26 @@ func describeSecret(s secrets.Secret) string {
 			words = append(words, use.name+"="+plugin.Printable(use.value, 256))
 		}
 	}
+	if s.Port != 0 {
+		words = append(words, fmt.Sprintf("port=%d", s.Port))
+	}
 	if s.Env {
 		words = append(words, "env")
 	}
 	return strings.Join(words, " ")
 }
 
-// secretChanged puts a secret that was set or removed into force: connections
-// at once, and what is handed to a plugin by its restart.
+// secretChanged puts a secret that was set into force: connections at once, and
+// what is handed to a plugin by its restart.
 func (d *Daemon) secretChanged(ctx context.Context, tenant, name string) error {
 	var errs []error
 	for _, p := range d.usersOf(tenant, name) {
-		d.authority.Refresh(p.Key) // sets the network
-		if err := d.restartStale(ctx, p.Key); err != nil {
+		d.authority.Refresh(p.Key)                          // sets the network
+		err := d.checkNetwork(p, d.authority.Grants(p.Key)) // else it is not sent
+		if err == nil {
+			err = d.restartStale(ctx, p.Key)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("the secret is changed, but plugin %s does not run with it: %w", p.Key.ID, err))
 		}
 	}
@@ -123,6 +135,8 @@ func (d *Daemon) restartStale(ctx context.Context, key plugin.Key) error {
 }
 
 func (b secretAPI) RemoveSecret(ctx context.Context, tenant, name string) error {
+	b.d.granting.Lock()
+	defer b.d.granting.Unlock()
 	if _, err := b.d.secrets.Get(tenant, name); err != nil {
 		return err
 	}
@@ -140,18 +154,11 @@ func (b secretAPI) RotateSecrets(ctx context.Context) error {
 }
 
 // MoveSecret makes a secret of a key in a plugin's configuration, grants it, and
-// leaves a reference in its place. The secret is there before the key is gone.
+// leaves a reference in its place.
 func (b secretAPI) MoveSecret(ctx context.Context, tenant, ref string, req v1.MoveSecret) (v1.Secret, error) {
 	p, err := b.d.catalog.get(tenant, ref)
 	if err != nil {
 		return v1.Secret{}, err
-	}
-	if _, err := b.d.secrets.Get(tenant, req.Name); !errdefs.IsNotFound(err) {
-		if err != nil {
-			return v1.Secret{}, err
-		}
-		return v1.Secret{}, fault.New(errdefs.ErrAlreadyExists, "secret_exists", "there is a secret %s already", plugin.Printable(req.Name, plugin.MaxVariableLen)).
-			WithHint("take another name, or remove that one: ocmt secrets rm %s%s", plugin.Printable(req.Name, plugin.MaxVariableLen), tenantFlag(tenant))
 	}
 	kind := policy.Secret
 	if req.Host == "" {
@@ -162,47 +169,84 @@ func (b secretAPI) MoveSecret(ctx context.Context, tenant, ref string, req v1.Mo
 		return v1.Secret{}, err
 	}
 	g.Origin, g.Actor, g.At = policy.OriginGrant, actorOf(ctx), time.Now().UTC()
-	var set secrets.Secret
-	err = b.d.audited(ctx, p.Key, "secret.move", describeSecret(metaOf(ctx, req.Name, req.SecretUse)), func() (err error) {
-		set, err = b.d.moveSecret(ctx, p.Key, req)
-		if err == nil {
-			err = b.d.authority.Grant(ctx, p.Key, g)
-		}
-		return err
-	})
+	set, err := b.d.moveSecret(ctx, p, req, g)
 	if err != nil {
 		return v1.Secret{}, err
 	}
 	b.d.tellPermission(p.Key, "granted", permissionOf(g))
-	if err := b.d.restartStale(ctx, p.Key); err != nil {
-		return v1.Secret{}, fmt.Errorf("the key is moved, but plugin %s does not run with it: %w", p.Key.ID, err)
-	}
-	return b.d.secretOf(tenant, set), nil
+	return b.d.secretOf(tenant, set), b.d.secretChanged(ctx, tenant, req.Name)
 }
 
-// moveSecret takes the key out of config.json. When that fails, there is no
-// secret either.
-func (d *Daemon) moveSecret(ctx context.Context, key plugin.Key, req v1.MoveSecret) (secrets.Secret, error) {
-	entry, _ := d.catalog.entry(key)
-	raw, pointer, err := entry.ConfigValue(req.Path)
+// moveSecret moves a key and grants what it became.
+func (d *Daemon) moveSecret(ctx context.Context, p plugin.Installed, req v1.MoveSecret, g policy.Grant) (set secrets.Secret, err error) {
+	d.granting.Lock()
+	defer d.granting.Unlock()
+	if err := d.noSecret(p.Key.Tenant, req.Name); err != nil {
+		return secrets.Secret{}, err
+	}
+	err = d.audited(ctx, p.Key, "secret.move", describeSecret(metaOf(ctx, req.Name, req.SecretUse)), func() (err error) {
+		if set, err = d.replaceKey(ctx, p, req, g); err != nil {
+			return err
+		}
+		if err := d.authority.Grant(context.WithoutCancel(ctx), p.Key, g); err != nil {
+			return fmt.Errorf("the key is the secret %s now, but it cannot be granted to plugin %s: %w", set.Name, p.Key.ID, err)
+		}
+		return nil
+	})
+	return set, err
+}
+
+// noSecret refuses to take a name twice.
+func (d *Daemon) noSecret(tenant, name string) error {
+	_, err := d.secrets.Get(tenant, name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	shown := plugin.Printable(name, plugin.MaxVariableLen)
+	return fault.New(errdefs.ErrAlreadyExists, "secret_exists", "there is a secret %s already", shown).
+		WithHint("take another name, or remove that one: ocmt secrets rm %s%s", shown, tenantFlag(tenant))
+}
+
+// replaceKey takes the key out of config.json. The secret is there before the
+// key is gone; when the key stays, there is no secret either.
+func (d *Daemon) replaceKey(ctx context.Context, p plugin.Installed, req v1.MoveSecret, g policy.Grant) (secrets.Secret, error) {
+	raw, pointer, value, err := d.keyInConfig(p.Key, req.Path)
 	if err != nil {
 		return secrets.Secret{}, err
 	}
-	var value string
-	if err := json.Unmarshal(raw, &value); err != nil || value == "" {
-		return secrets.Secret{}, fault.New(errdefs.ErrInvalidArgument, "config_no_text", "plugins.entries.%s.config.%s is no text", key.ID, plugin.Printable(req.Path, plugin.MaxConfigPathLen)).
-			WithHint("name the path of one key, for example: auth.apiKey")
-	}
-	set, err := d.secrets.Set(ctx, key.Tenant, metaOf(ctx, req.Name, req.SecretUse), value)
+	set, err := d.secrets.Set(ctx, p.Key.Tenant, metaOf(ctx, req.Name, req.SecretUse), value)
 	if err != nil {
 		return secrets.Secret{}, err
 	}
 	reference, err := json.Marshal(map[string]string{"source": "ocmt", "id": req.Name})
 	if err == nil {
-		err = d.editConfig(ctx, key.Tenant, func(e *config.Edit) error { return e.ReplaceConfigValue(key.ID, pointer, raw, reference) })
+		err = d.checkGrants(p, g)
 	}
-	if err != nil {
-		return secrets.Secret{}, errors.Join(err, d.secrets.Remove(context.WithoutCancel(ctx), key.Tenant, req.Name))
+	if err == nil {
+		err = d.editConfig(ctx, p.Key.Tenant, func(e *config.Edit) error { return e.ReplaceConfigValue(p.Key.ID, pointer, raw, reference) })
 	}
-	return set, nil
+	if err == nil {
+		return set, nil
+	}
+	if _, _, _, gone := d.keyInConfig(p.Key, req.Path); gone != nil {
+		return secrets.Secret{}, fmt.Errorf("the secret %s is kept, since the key may not be in config.json any more: %w", set.Name, err)
+	}
+	return secrets.Secret{}, errors.Join(err, d.secrets.Remove(context.WithoutCancel(ctx), p.Key.Tenant, req.Name))
+}
+
+// keyInConfig returns a text in a plugin's configuration, as it stands there
+// and what it says.
+func (d *Daemon) keyInConfig(key plugin.Key, path string) (raw json.RawMessage, pointer []string, value string, err error) {
+	entry, _ := d.catalog.entry(key)
+	if raw, pointer, err = entry.ConfigValue(path); err != nil {
+		return nil, nil, "", err
+	}
+	if err := json.Unmarshal(raw, &value); err != nil || value == "" {
+		return nil, nil, "", fault.New(errdefs.ErrInvalidArgument, "config_no_text", "plugins.entries.%s.config.%s is no text", key.ID, plugin.Printable(path, plugin.MaxConfigPathLen)).
+			WithHint("name the path of one key, for example: auth.apiKey")
+	}
+	return raw, pointer, value, nil
 }

@@ -93,6 +93,9 @@ func TriedRequest(granted NetworkRule, method, path string) (Ask, error) {
 		return Ask{}, fmt.Errorf("cannot ask for what is granted: %w", errdefs.ErrInvalidArgument)
 	}
 	granted.Requests = smallest(append(slices.Clone(granted.Requests), request))
+	if len(granted.Requests) > plugin.MaxPermissionList {
+		return Ask{}, fmt.Errorf("cannot ask for more than %d rules: %w", plugin.MaxPermissionList, errdefs.ErrInvalidArgument)
+	}
 	return Ask{
 		Kind: Network, Target: granted.target(), Value: granted.value(), Origin: OriginRuntime, Class: Sensitive, Reason: "It tried " + request + ".",
 	}, nil

@@ -168,6 +168,9 @@ func wishedRules(wished []Ask) []NetworkRule {
 		byTarget[r.target()] = r
 	}
 	all := slices.Collect(maps.Values(byTarget))
+	for i := range all {
+		all[i].Requests = atMostOf(all[i].Requests, plugin.MaxPermissionList)
+	}
 	out := slices.DeleteFunc(slices.Clone(all), func(r NetworkRule) bool {
 		return slices.ContainsFunc(all, func(other NetworkRule) bool { return other.target() != r.target() && other.covers(r) })
 	})
@@ -187,6 +190,6 @@ func (r NetworkRule) join(other NetworkRule) NetworkRule {
 		r.Requests = nil
 		return r
 	}
-	r.Requests = atMostOf(smallest(slices.Concat(r.Requests, other.Requests)), plugin.MaxPermissionList)
+	r.Requests = smallest(slices.Concat(r.Requests, other.Requests))
 	return r
 }

@@ -7,6 +7,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ocmt/ocmt/orchestrator/plugin"
@@ -62,6 +63,16 @@ type Grant struct {
 	At     time.Time
 	// ExpiresAt is when it ends by itself; zero is never.
 	ExpiresAt time.Time
+}
+
+// Merge returns list with grants in place of those about the same.
+func Merge(list, grants []Grant) []Grant {
+	merged := slices.Clone(list)
+	for _, g := range grants {
+		merged = slices.DeleteFunc(merged, func(have Grant) bool { return have.Kind == g.Kind && have.Target == g.Target })
+		merged = append(merged, g)
+	}
+	return merged
 }
 
 // Expired reports whether the grant has ended at now.

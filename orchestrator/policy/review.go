@@ -77,9 +77,8 @@ func widen(a Ask, granted []Grant) Ask {
 		have, err := readRule(old.Target, old.Value)
 		want, wantErr := readRule(a.Target, a.Value)
 		if err == nil && wantErr == nil {
-			want.Plaintext = want.Plaintext || have.Plaintext
 			want.Addresses = have.Addresses
-			a.Value = want.value()
+			a.Value = want.join(have).value()
 		}
 	}
 	return a
@@ -145,7 +144,7 @@ type Request struct {
 func Pending(key plugin.Key, asks []Ask, granted []Grant, denied map[string]bool, now time.Time) []Request {
 	var out []Request
 	for _, a := range normalAsks(slices.Clone(asks)) {
-		id := requestID(key, a)
+		id := RequestID(key, a)
 		if denied[id] || covered(a, granted, now) {
 			continue
 		}
@@ -155,7 +154,8 @@ func Pending(key plugin.Key, asks []Ask, granted []Grant, denied map[string]bool
 	return out
 }
 
-func requestID(key plugin.Key, a Ask) string {
+// RequestID names what a plugin asks for: it is the ID of the [Request].
+func RequestID(key plugin.Key, a Ask) string {
 	h := sha256.New()
 	for _, part := range []string{key.Tenant, key.ID, string(a.Kind), a.Target, a.Value} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)

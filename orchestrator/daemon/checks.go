@@ -1,0 +1,87 @@
+package daemon
+
+import (
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/instance"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
+	"github.com/ocmt/ocmt/sandbox"
+	"github.com/ocmt/ocmt/sandbox/egress/link"
+)
+
+// checkGrants refuses what could not be put into force on this host: each grant
+// for itself, and all with what the plugin has.
+func (d *Daemon) checkGrants(p plugin.Installed, grants ...policy.Grant) error {
+	for _, g := range grants {
+		if err := d.checkGrant(p, g); err != nil {
+			return err
+		}
+	}
+	if !slices.ContainsFunc(grants, func(g policy.Grant) bool { return g.Kind == policy.Network || g.Kind == policy.Secret }) {
+		return nil
+	}
+	return d.checkNetwork(p, policy.Merge(d.authority.Grants(p.Key), grants))
+}
+
+// checkGrant refuses what could not be put into force on this host.
+func (d *Daemon) checkGrant(p plugin.Installed, g policy.Grant) error {
+	switch g.Kind {
+	case policy.Workspace:
+		return instance.CheckWorkspace(g.Target, d.home)
+	case policy.Resource:
+		return d.checkResource(p, g)
+	case policy.Secret:
+		_, err := d.boundSecret(p.Key, g.Target)
+		return err
+	case policy.Env:
+		switch s, err := d.secrets.Get(p.Key.Tenant, g.Target); {
+		case err == nil && !s.Env:
+			return errNotPlain(p.Key.Tenant, g.Target)
+		case err != nil && !errdefs.IsNotFound(err):
+			return err
+		}
+	}
+	return nil
+}
+
+// checkNetwork refuses grants that cannot be in force together: that would send
+// a secret in plain text, or that the broker does not take.
+func (d *Daemon) checkNetwork(p plugin.Installed, grants []policy.Grant) error {
+	together := policy.Resolve(time.Now(), grants, policy.Narrowing{}, policy.DefaultLimits(p.Source))
+	granted := d.grantedSecrets(p.Key, together)
+	network := withSecretHosts(together.Network, granted)
+	if len(network) > link.MaxGrants {
+		return fault.New(errdefs.ErrFailedPrecondition, "too_many_destinations", "plugin %s would have %d destinations, at most %d are possible", p.Key.ID, len(network), link.MaxGrants).
+			WithHint("revoke some that it does not need, or grant a wildcard in their place")
+	}
+	for _, n := range network {
+		for _, s := range granted {
+			if n.Plaintext && goesTo(s, n) {
+				return fault.New(errdefs.ErrInvalidArgument, "secret_in_plaintext", "the secret %s goes to %s:%d, where plain text may pass", s.Name, n.Host, n.Port).
+					WithHint("grant that destination without plaintext: ocmt plugins grant %s%s network %s:%d", p.Key.ID, tenantFlag(p.Key.Tenant), n.Host, n.Port)
+			}
+		}
+		if _, err := d.ruleOf(p.Key, n, granted); err != nil {
+			return fault.New(errdefs.ErrFailedPrecondition, "not_enforceable", "%s:%d cannot be put into force: %w", n.Host, n.Port, err).
+				WithHint("grant less of what belongs to this destination")
+		}
+	}
+	return nil
+}
+
+// checkResource refuses a limit that this host does not have.
+func (d *Daemon) checkResource(p plugin.Installed, g policy.Grant) error {
+	asked := policy.Resolve(time.Now(), []policy.Grant{g}, policy.Narrowing{}, policy.DefaultLimits(p.Source)).Resources
+	limits := sandbox.LimitsFor(sandbox.RolePlugin)
+	limits.Memory, limits.CPUs, limits.PIDs = asked.Memory, asked.CPUs, asked.PIDs
+	if err := limits.CheckHost(d.info); err != nil {
+		return fault.New(errdefs.ErrInvalidArgument, "limits_too_large", "this host has less than that: %w", err).
+			WithHint("it has %d CPUs and %s of memory; grant less", d.info.CPUs, humanSize(d.info.Memory))
+	}
+	return nil
+}
