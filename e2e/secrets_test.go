@@ -58,8 +58,8 @@ func newVault(t *testing.T, cert tls.Certificate) *vault {
 			w.(http.Flusher).Flush() //nolint:forcetypeassert // as net/http promises
 		}
 	}))
-	v.Server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	v.Server.EnableHTTP2 = true
+	v.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	v.EnableHTTP2 = true
 	v.StartTLS()
 	t.Cleanup(v.Close)
 	_, v.port, _ = net.SplitHostPort(v.Listener.Addr().String())
@@ -156,7 +156,7 @@ func TestSecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			next := serveWith(t, opts)
-			*d = *next //nolint:govet // the daemon that is stopped at the end
+			*d = *next // the one that is stopped at the end
 			eventually(t, 20*time.Second, "it serves again", func() bool {
 				got := requestFrom(t, c, bound.url("/rotated"), map[string]string{"X-Api-Key": placeholder(t, c)})
 				return got.Status == 200 && strings.Contains(bound.last(), secondValue)

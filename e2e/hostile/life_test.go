@@ -114,7 +114,7 @@ func prepareProcess(t *testing.T, w *world) {
 // decoyProcess is one of a user that must be there until the test ends.
 func decoyProcess(t *testing.T, uid int) int {
 	t.Helper()
-	child := exec.Command("sleep", "600") //nolint:noctx // ended below, after the test's context
+	child := exec.Command("sleep", "600")
 	child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 	if err := child.Start(); err != nil {
 		t.Fatal(err)

@@ -137,7 +137,7 @@ func outputGroup() group {
 				if text := w.clean(t, 5, "tools", "call", w.id, "throws"); strings.Contains(text, "\nocmt: all is well") {
 					t.Errorf("an error forges a line: %q", text)
 				}
-				if text := string(w.daemon.Run(t.Context(), "tools", "call", w.id, "throws").Stderr); strings.ContainsAny(text, "\x1b\x07\x00\x9b") || strings.Contains(text, "\nocmt: all is well") {
+				if text := string(w.daemon.Run(t.Context(), "tools", "call", w.id, "throws").Stderr); strings.ContainsAny(text, "\x1b\x07\x00\u009b") || strings.Contains(text, "\nocmt: all is well") {
 					t.Errorf("an error prints %q", text)
 				}
 			},

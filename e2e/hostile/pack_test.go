@@ -19,7 +19,7 @@ type programs struct {
 func (p *programs) syscalls() (string, error) {
 	path := filepath.Join(p.dir, "syscalls")
 	p.once.Do(func() {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "./testdata/syscalls") //nolint:noctx // seconds
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "./testdata/syscalls")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			p.err = fmt.Errorf("cannot build testdata/syscalls: %w: %s", err, out)

@@ -286,7 +286,7 @@ func TestNothingPrintsValues(t *testing.T) {
 		fmt.Fprintf(&out, verb+"\n", s)
 		fmt.Fprintf(&out, verb+"\n", []any{s})
 	}
-	if text, err := json.Marshal(s); err == nil {
+	if text, err := json.Marshal(map[string]any{"store": s}); err == nil {
 		out.Write(text)
 	}
 	list, _ := s.List("default")
