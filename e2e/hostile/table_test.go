@@ -99,6 +99,7 @@ func TestRows(t *testing.T) {
 	}
 	for _, want := range []struct{ key, attempt, is string }{
 		{"", "a", "1"}, {"runc", "a", "2"}, {"a", "a", "3"}, {"runc/a", "a", "4"}, {"runc", "b", "2"}, {"runsc", "a", "none"}, {"runsc/a", "a", "none"},
+		{"a*", "a b", "5"}, {"a b*", "a", "none"},
 	} {
 		a := attack{want: map[string]string{want.key: want.is}}
 		got, ok := a.wanted("runc", want.attempt)

@@ -62,6 +62,8 @@ type rig struct {
 	victim *victim
 	secret string // in the daemon's environment and in every decoy: no attacker learns it
 	files  int    // that the daemon held open before the attacks
+
+	web *internet // of groups that are online
 }
 
 func newRig(t *testing.T, g *group, p *programs) *rig {
@@ -69,11 +71,17 @@ func newRig(t *testing.T, g *group, p *programs) *rig {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	secret := "the-host's-secret-" + strconv.FormatInt(time.Now().UnixNano(), 36)
-	d, err := harness.StartWith(ctx, harness.Options{Home: newHome(t), Args: g.serve, Env: []string{"HOSTILE_SECRET=" + secret}})
+	r := &rig{programs: p, secret: secret}
+	start := harness.StartWith
+	if g.online {
+		r.web = newInternet(t)
+		start = r.web.start
+	}
+	d, err := start(ctx, harness.Options{Home: newHome(t), Args: g.serve, Env: []string{"HOSTILE_SECRET=" + secret}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{programs: p, daemon: d, secret: secret, client: client.New(filepath.Join(d.Home, "ocmt", "run", "admin.sock"))}
+	r.daemon, r.client = d, client.New(filepath.Join(d.Home, "ocmt", "run", "admin.sock"))
 	t.Cleanup(func() { r.end(t, g) })
 	r.victim = newVictim(t, r)
 	r.files = openFiles(t, d.PID())
