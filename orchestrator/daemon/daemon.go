@@ -325,7 +325,7 @@ func (d *Daemon) wireFactory() error {
 	}
 	d.factory = instance.NewFactory(instance.Config{
 		Home: d.home, HomeID: d.store.HomeID(), Engine: d.engine, Info: d.info, Bus: d.bus,
-		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, UID: d.store.UID, TenantUID: d.store.TenantUID,
+		Image: d.image, InstallImage: installImage, Runtime: d.opts.Runtime, RuntimeOf: d.runtimeOf, UID: d.store.UID, TenantUID: d.store.TenantUID,
 		View: func(key plugin.Key) (whole, own json.RawMessage, err error) {
 			allowed := d.authority.Effective(key)
 			given, err := d.deliver(key, allowed)

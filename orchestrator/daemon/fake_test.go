@@ -53,8 +53,9 @@ func hook(event string) wire.Registration {
 // stage is a daemon over a fake engine, whose plugins are scripts.
 type stage struct {
 	*Daemon
-	t      testing.TB
-	policy supervisor.Policy
+	t        testing.TB
+	policy   supervisor.Policy
+	requires map[string]string // runtimes, by level of trust
 
 	mu      sync.Mutex
 	scripts map[string]script
@@ -96,7 +97,7 @@ func newStageWith(t testing.TB, policy supervisor.Policy) *stage {
 // open opens a daemon over a home and an engine.
 func (s *stage) open(dir string, engine sandbox.Engine) {
 	s.t.Helper()
-	d := newDaemon(Options{Home: dir, Stderr: io.Discard}, s.policy)
+	d := newDaemon(Options{Home: dir, RequireRuntime: s.requires, Stderr: io.Discard}, s.policy)
 	s.Daemon, d.engine, d.image = d, engine, fakeImage
 	var err error
 	if d.info, err = engine.Info(s.t.Context()); err != nil {
@@ -106,7 +107,7 @@ func (s *stage) open(dir string, engine sandbox.Engine) {
 		s.t.Fatal(err)
 	}
 	for _, step := range []func(context.Context) error{
-		d.openHome, d.openAudit, d.openTokens, d.openSecrets, d.openBus, d.wire, d.recover, d.startPlugins,
+		d.openHome, d.openAudit, d.openTokens, d.openSecrets, d.readOptions, d.openBus, d.wire, d.recover, d.startPlugins,
 	} {
 		if err := step(s.t.Context()); err != nil {
 			s.t.Fatal(err)

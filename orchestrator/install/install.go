@@ -43,7 +43,7 @@ type Fetcher interface {
 // Checker loads a sealed plugin once, in a sandbox without network and state,
 // and returns what it registers.
 type Checker interface {
-	Check(ctx context.Context, key plugin.Key, d plugin.Descriptor, payload plugin.Payload) (plugin.Surface, error)
+	Check(ctx context.Context, candidate plugin.Installed) (plugin.Surface, error)
 }
 
 // Records holds what is installed, of all tenants. Put and Delete are atomic
@@ -179,7 +179,7 @@ func (in *Installer) Install(ctx context.Context, req Request) (plugin.Installed
 // admit loads a sealed candidate once, has it reviewed, and records it.
 func (in *Installer) admit(ctx context.Context, req Request, candidate plugin.Installed, scripts []string, report func(step string) fetch.Report) (plugin.Installed, error) {
 	report(StepCheck)("loading the plugin in a sandbox", 0, 0)
-	surface, err := in.check(ctx, candidate.Key, candidate.Descriptor, candidate.Payload, scripts)
+	surface, err := in.check(ctx, candidate, scripts)
 	if err != nil {
 		return plugin.Installed{}, err
 	}
@@ -291,8 +291,9 @@ func (in *Installer) seal(ctx context.Context, tree string, report fetch.Report)
 
 // check loads the plugin, validates what it registered, and notes what callers
 // and the operator should know.
-func (in *Installer) check(ctx context.Context, key plugin.Key, d plugin.Descriptor, p plugin.Payload, scripts []string) (plugin.Surface, error) {
-	surface, err := in.Checker.Check(ctx, key, d, p)
+func (in *Installer) check(ctx context.Context, candidate plugin.Installed, scripts []string) (plugin.Surface, error) {
+	d := candidate.Descriptor
+	surface, err := in.Checker.Check(ctx, candidate)
 	if err != nil {
 		return plugin.Surface{}, withScripts(err, scripts)
 	}

@@ -67,7 +67,7 @@ type checker struct {
 	surface plugin.Surface
 }
 
-func (c *checker) Check(context.Context, plugin.Key, plugin.Descriptor, plugin.Payload) (plugin.Surface, error) {
+func (c *checker) Check(context.Context, plugin.Installed) (plugin.Surface, error) {
 	return c.surface, c.reach("check")
 }
 

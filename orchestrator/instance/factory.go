@@ -43,6 +43,9 @@ type Config struct {
 	EnsureInstallImage func(ctx context.Context, progress func(done, total int64)) error
 	// Runtime names an OCI runtime; empty is the engine's default.
 	Runtime string
+	// RuntimeOf names the OCI runtime that plugins of a source are loaded with
+	// in a check, empty for Runtime; nil is Runtime for all.
+	RuntimeOf func(plugin.Source) string
 	// View returns the configuration that a load check shows the plugin: some
 	// register nothing, or fail, without theirs. Optional.
 	View func(plugin.Key) (whole, own json.RawMessage, err error)

@@ -334,7 +334,7 @@ func TestOnlyTheFirstOutcomeCounts(t *testing.T) {
 
 func TestCheckLeavesNothing(t *testing.T) {
 	f, h, plan := setup(t, wellBehaved)
-	surface, err := f.Check(t.Context(), key, plan.Descriptor, plan.Payload)
+	surface, err := f.Check(t.Context(), plugin.Installed{Key: key, Descriptor: plan.Descriptor, Payload: plan.Payload})
 	if err != nil || len(surface.Tools()) != 1 {
 		t.Fatalf("Check() = %+v, %v", surface, err)
 	}
