@@ -266,3 +266,21 @@ func (e accepting) Create(ctx context.Context, spec sandbox.Spec) error {
 	spec.Runtime = ""
 	return e.Engine.Create(ctx, spec)
 }
+
+// TestStateUse asks how full a plugin's state is.
+func TestStateUse(t *testing.T) {
+	f, h, plan := setup(t, wellBehaved)
+	plan.State = 8 << 20
+	in, err := f.Prepare(t.Context(), plan)
+	must(t, err)
+	defer func() { must(t, in.Close(t.Context())) }()
+	want, _ := instance.StateQuota(h.Instances())
+	kind, size, before, err := f.StateUse(t.Context(), in)
+	if err != nil || kind != want || size != 8<<20 || before < 0 || before > 1<<20 {
+		t.Errorf("StateUse = %q, %d, %d, %v, want a %s that is nearly empty", kind, size, before, err, want)
+	}
+	must(t, os.WriteFile(filepath.Join(h.State(plan.Key), "file"), make([]byte, 3<<20), 0o600))
+	if _, _, used, err := f.StateUse(t.Context(), in); err != nil || used-before < 3<<20 || used-before > 4<<20 {
+		t.Errorf("after 3 MiB more, it uses %d bytes more, %v", used-before, err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/instance/state"
@@ -109,6 +110,22 @@ func (f *Factory) keepState(ctx context.Context, in *Instance, uid uint32) error
 		return err
 	}
 	return in.full(used)
+}
+
+// StateUse says how the size of the instance's /state is bounded, see
+// [StateQuota], how many bytes may be written, and how many are. A load check
+// has none.
+func (f *Factory) StateUse(ctx context.Context, in *Instance) (kind string, size, used int64, err error) {
+	dir, size := f.Home.State(in.plan.Key), in.plan.stateSize()
+	if !f.quota {
+		usage, err := state.Measure(ctx, dir, size, stateEntries)
+		return StateWatched, size, usage.Bytes, err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return StateImage, size, 0, fmt.Errorf("cannot measure the state of plugin %s: %w", in.plan.Key, err)
+	}
+	return StateImage, size, int64(fs.Blocks-fs.Bfree) * fs.Bsize, nil //nolint:gosec // of a file system of at most state.MaxSize
 }
 
 // full says that a watched state holds too much.
