@@ -254,6 +254,19 @@ func (d *Daemon) state(key plugin.Key) supervisor.State {
 	return st.State
 }
 
+// ready returns the instance of a plugin, and waits for it as
+// supervisor.Ready does, but not for one that cannot be made before a person
+// has mended what it is handed, such as a secret that is not set.
+func (d *Daemon) ready(ctx context.Context, key plugin.Key) (supervisor.Instance, error) {
+	switch d.state(key) {
+	case supervisor.StateBackoff, supervisor.StatePreparing, supervisor.StateStarting, supervisor.StateStopping:
+		if _, _, _, err := d.recipe(key); err != nil {
+			return nil, fmt.Errorf("plugin %s cannot be started: %w", key.ID, notHanded(err))
+		}
+	}
+	return d.supervisor.Ready(ctx, key)
+}
+
 // remake replaces the plugin's instance where it is made of something that
 // does not count any more, and reports whether it did. It does not wait for
 // the new one, and goes on when the caller leaves.

@@ -66,7 +66,7 @@ func (h hooked) CallHook(ctx context.Context, key plugin.Key, call wire.HookCall
 }
 
 func (h hooked) ready(ctx context.Context, key plugin.Key) (*unit, error) {
-	in, err := h.d.supervisor.Ready(ctx, key)
+	in, err := h.d.ready(ctx, key)
 	if err != nil && ctx.Err() != nil { // it never got the call
 		err = fault.New(errdefs.ErrUnavailable, "not_ready", "plugin %s was not ready in time", key.ID)
 	}

@@ -210,7 +210,7 @@ func (b pluginAPI) startInstalled(ctx context.Context, key plugin.Key, replaces 
 		}
 		defer b.d.prune(context.WithoutCancel(ctx))
 	}
-	if _, err := b.d.supervisor.Ready(ctx, key); err != nil {
+	if _, err := b.d.ready(ctx, key); err != nil {
 		return fmt.Errorf("plugin %s is installed, but does not run: %w", key.ID, err)
 	}
 	return nil

@@ -267,7 +267,7 @@ func (s servedPlugins) Surface(key plugin.Key) (plugin.Installed, error) {
 
 // Ready implements gateway.Plugins.
 func (s servedPlugins) Ready(ctx context.Context, key plugin.Key) (gateway.Peer, error) {
-	in, err := s.d.supervisor.Ready(ctx, key)
+	in, err := s.d.ready(ctx, key)
 	if err != nil {
 		return nil, err
 	}

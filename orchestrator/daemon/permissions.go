@@ -151,7 +151,7 @@ func (d *Daemon) restartFor(ctx context.Context, key plugin.Key) (bool, error) {
 	if !restarted {
 		return false, err
 	}
-	_, err = d.supervisor.Ready(ctx, key)
+	_, err = d.ready(ctx, key)
 	return true, err
 }
 

@@ -45,7 +45,7 @@ func (b pluginAPI) Enable(ctx context.Context, tenant, ref string) (v1.Plugin, e
 		if err := b.d.setEnabled(ctx, key, true); err != nil {
 			return err
 		}
-		_, err := b.d.supervisor.Ready(ctx, key)
+		_, err := b.d.ready(ctx, key)
 		return err
 	})
 }
@@ -80,7 +80,7 @@ func (b pluginAPI) Reset(ctx context.Context, tenant, ref string) (v1.Plugin, er
 		if err := b.d.supervisor.Reset(ctx, key); err != nil || !b.d.catalog.enabled(key) {
 			return err
 		}
-		_, err := b.d.supervisor.Ready(ctx, key)
+		_, err := b.d.ready(ctx, key)
 		return err
 	})
 }

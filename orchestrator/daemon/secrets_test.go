@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -303,5 +304,33 @@ func TestAdoptedWithSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for next(t, seen).Env["PLAIN"] != "another" { // the runner said hello to each daemon
+	}
+}
+
+// A secret that its owner does not let out in plain is taken from a plugin that
+// was granted the variable of that name, and whoever set it is told.
+func TestSecretTakesAVariable(t *testing.T) {
+	s := newStage(t)
+	key, seen := s.granted(t, nil)
+	ctx, cancel := context.WithTimeout(operator(t.Context()), patience)
+	defer cancel()
+	_, err := secretAPI{s.Daemon}.SetSecret(ctx, key.Tenant, colour, v1.SetSecret{Value: keyValue, SecretUse: bound("api.example.com")})
+	if f := fault.Of(err); f.Code != "secret_not_plain" || !strings.Contains(err.Error(), key.ID) || ctx.Err() != nil {
+		t.Errorf("it is set with %v", err)
+	}
+	if _, err := (servedPlugins{s.Daemon}).Ready(ctx, key); fault.Of(err).Code != "secret_not_plain" || !fault.Of(err).Retryable {
+		t.Errorf("whoever calls a tool is told %v", err)
+	}
+	_, err = pluginAPI{s.Daemon}.Enable(ctx, key.Tenant, key.ID)
+	if fault.Of(err).Code != "secret_not_plain" || ctx.Err() != nil {
+		t.Errorf("whoever enables it is told %v", err)
+	}
+	s.eventually("it waits", func() bool { return s.status(key).State == supervisor.StateBackoff })
+	if st := s.status(key); st.ShortRuns != 0 || !strings.Contains(st.LastError, "in plain") {
+		t.Errorf("the plugin is %+v", st)
+	}
+	s.grant(key, policy.Secret, colour, "") // as the hint says
+	if load := next(t, seen); load.Env[colour] != s.secrets.Placeholder(key, colour) {
+		t.Errorf("the variables are %q", load.Env)
 	}
 }
