@@ -27,7 +27,7 @@ func BenchmarkInspect(b *testing.B) {
 		}
 		_, _ = w.Write(make([]byte, 256))
 	}
-	limits := Limits{PerSecond: 1e6, Burst: 1e6, Throughput: 1 << 40}
+	limits := Limits{PerSecond: 1e6, Burst: 1e6, RequestsPerSecond: 1e9, Throughput: 1 << 40}
 	secret := inspected("GET /*")
 	secret.Secrets = withSecret().Secrets
 	rules := map[string][]Rule{"direct": nil, "egress": {mustRule(b, apiHost+":443")}, "inspect": {inspected("GET /*")}, "secret": {secret}}

@@ -27,6 +27,7 @@ type Broker struct {
 	slots chan struct{} // holds one element per open connection
 	// requests holds one element per inspected request that is being answered.
 	requests chan struct{}
+	asked    *rate.Limiter // inspected requests
 	lastID   atomic.Uint64
 	stats    counters
 	turned   *tally // connections beyond the limits
@@ -53,6 +54,7 @@ func NewBroker(opts Options) (*Broker, error) {
 		bytes:    rate.NewLimiter(rate.Limit(opts.Limits.Throughput), int(min(opts.Limits.Throughput, math.MaxInt32))),
 		slots:    make(chan struct{}, opts.Limits.Connections),
 		requests: make(chan struct{}, opts.Limits.Requests),
+		asked:    rate.NewLimiter(rate.Limit(opts.Limits.RequestsPerSecond), opts.Limits.RequestBurst),
 		changed:  make(chan struct{}),
 		active:   map[*session]*terms{},
 	}

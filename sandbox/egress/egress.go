@@ -112,53 +112,61 @@ type Stats struct {
 // Limits bounds one container's use of the broker. A zero field is the field
 // of [DefaultLimits]; there is no "unlimited".
 type Limits struct {
-	Connections int           // open at once, watchers and denied ones included
-	Requests    int           // inspected requests at once, of all connections
-	PerSecond   float64       // new connections per second, in the long run
-	Burst       int           // new connections at once
-	BytesUp     int64         // of one connection, from the container
-	BytesDown   int64         // of one connection, to the container
-	Throughput  int64         // bytes per second of the container, both directions together
-	Duration    time.Duration // of one connection
-	Idle        time.Duration // without a byte in either direction
-	Resolve     time.Duration // for resolving a name
-	Dial        time.Duration // for connecting
-	Hello       time.Duration // for the request line, again for the ClientHello, and for the head of an inspected request
+	Connections int     // open at once, watchers and denied ones included
+	Requests    int     // inspected requests at once, of all connections
+	PerSecond   float64 // new connections per second, in the long run
+	Burst       int     // new connections at once
+	// RequestsPerSecond and RequestBurst are the same for inspected requests, of
+	// which each is a record. They wait; what else is too much is refused.
+	RequestsPerSecond float64
+	RequestBurst      int
+	BytesUp           int64         // of one connection, from the container
+	BytesDown         int64         // of one connection, to the container
+	Throughput        int64         // bytes per second of the container, both directions together
+	Duration          time.Duration // of one connection
+	Idle              time.Duration // without a byte in either direction
+	Resolve           time.Duration // for resolving a name
+	Dial              time.Duration // for connecting
+	Hello             time.Duration // for the request line, again for the ClientHello, and for the head of an inspected request
 }
 
 // DefaultLimits lets an npm install of a large tree pass and stops a flood.
 func DefaultLimits() Limits {
 	return Limits{
-		Connections: 256,
-		Requests:    256,
-		PerSecond:   50,
-		Burst:       256,
-		BytesUp:     1 << 30,
-		BytesDown:   4 << 30,
-		Throughput:  256 << 20,
-		Duration:    24 * time.Hour,
-		Idle:        5 * time.Minute,
-		Resolve:     10 * time.Second,
-		Dial:        10 * time.Second,
-		Hello:       10 * time.Second,
+		Connections:       256,
+		Requests:          256,
+		PerSecond:         50,
+		Burst:             256,
+		RequestsPerSecond: 500,
+		RequestBurst:      10_000,
+		BytesUp:           1 << 30,
+		BytesDown:         4 << 30,
+		Throughput:        256 << 20,
+		Duration:          24 * time.Hour,
+		Idle:              5 * time.Minute,
+		Resolve:           10 * time.Second,
+		Dial:              10 * time.Second,
+		Hello:             10 * time.Second,
 	}
 }
 
 func (l Limits) withDefaults() Limits {
 	d := DefaultLimits()
 	return Limits{
-		Connections: positive(l.Connections, d.Connections),
-		Requests:    positive(l.Requests, d.Requests),
-		PerSecond:   positive(l.PerSecond, d.PerSecond),
-		Burst:       positive(l.Burst, d.Burst),
-		BytesUp:     positive(l.BytesUp, d.BytesUp),
-		BytesDown:   positive(l.BytesDown, d.BytesDown),
-		Throughput:  positive(l.Throughput, d.Throughput),
-		Duration:    positive(l.Duration, d.Duration),
-		Idle:        positive(l.Idle, d.Idle),
-		Resolve:     positive(l.Resolve, d.Resolve),
-		Dial:        positive(l.Dial, d.Dial),
-		Hello:       positive(l.Hello, d.Hello),
+		Connections:       positive(l.Connections, d.Connections),
+		Requests:          positive(l.Requests, d.Requests),
+		PerSecond:         positive(l.PerSecond, d.PerSecond),
+		Burst:             positive(l.Burst, d.Burst),
+		RequestsPerSecond: positive(l.RequestsPerSecond, d.RequestsPerSecond),
+		RequestBurst:      positive(l.RequestBurst, d.RequestBurst),
+		BytesUp:           positive(l.BytesUp, d.BytesUp),
+		BytesDown:         positive(l.BytesDown, d.BytesDown),
+		Throughput:        positive(l.Throughput, d.Throughput),
+		Duration:          positive(l.Duration, d.Duration),
+		Idle:              positive(l.Idle, d.Idle),
+		Resolve:           positive(l.Resolve, d.Resolve),
+		Dial:              positive(l.Dial, d.Dial),
+		Hello:             positive(l.Hello, d.Hello),
 	}
 }
 

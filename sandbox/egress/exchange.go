@@ -34,6 +34,9 @@ const (
 	// with Limits.Requests, they are the memory that a container can fill.
 	streamWindow = 512 << 10
 	connWindow   = 2 << 20
+	// maxFrame bounds a frame of HTTP/2 from the container, in bytes: as large a
+	// buffer stays with the connection.
+	maxFrame = 32 << 10
 	// uploadWindow is the same for what the container sends, of one connection.
 	uploadWindow = 256 << 10
 	// continueWait is how long a body waits for a host that was asked whether it
@@ -75,6 +78,7 @@ func (in *inspection) serve(ctx context.Context, client net.Conn) {
 		Protocols:                    in.protocols(),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
+			MaxReadFrameSize:              maxFrame,
 			MaxReceiveBufferPerStream:     uploadWindow,
 			MaxReceiveBufferPerConnection: uploadWindow,
 		},
@@ -138,6 +142,9 @@ func (in *inspection) answer(w http.ResponseWriter, r *http.Request, transport h
 	default:
 		in.refuse(w, c, in.broker.crowded, &refusal{status: http.StatusServiceUnavailable, code: link.Limit, message: "too many requests at once"})
 		return
+	}
+	if in.broker.asked.Wait(r.Context()) != nil {
+		panic(http.ErrAbortHandler) // the container takes the request back
 	}
 	if no := in.check(r, path); no != nil {
 		in.refuse(w, c, in.broker.refused, no)

@@ -2,6 +2,8 @@ package egress
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +15,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/ocmt/ocmt/sandbox/egress/link"
 )
@@ -82,6 +87,21 @@ func TestLimitRequests(t *testing.T) {
 	held.Wait()
 	if res, _ := do(t, second, "GET", base+"/", nil); res.StatusCode != 200 {
 		t.Errorf("after the limit: answered %d", res.StatusCode)
+	}
+}
+
+// TestLimitRequestRate asks for more than may be in a second: the others wait.
+func TestLimitRequestRate(t *testing.T) {
+	r := newInspectRig(t, Limits{RequestsPerSecond: 20, RequestBurst: 1}, show, inspected("GET /"))
+	client := r.client(t)
+	began := time.Now()
+	for i, path := range []string{"/", "/refused", "/", "/"} { // refused ones count, too
+		if res, _ := do(t, client, "GET", base+path, nil); res.StatusCode != 200 && i != 1 {
+			t.Errorf("answered %d", res.StatusCode)
+		}
+	}
+	if took := time.Since(began); took < 140*time.Millisecond {
+		t.Errorf("four requests took %s", took)
 	}
 }
 
@@ -246,5 +266,109 @@ func TestEchoes(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestHugeFrame announces a frame of HTTP/2 that is larger than may be held.
+func TestHugeFrame(t *testing.T) {
+	r := newInspectRig(t, Limits{}, show, inspected())
+	_, conn, err := r.connect(t, apiHost, 443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := tls.Client(conn, &tls.Config{RootCAs: r.trusted, ServerName: apiHost, NextProtos: []string{protoHTTP2}})
+	framer := http2.NewFramer(secure, secure)
+	if _, err := io.WriteString(secure, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = framer.WriteRawFrame(http2.FrameData, 0, 1, make([]byte, maxFrame+1)) }()
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if away, ok := frame.(*http2.GoAwayFrame); ok {
+			if away.ErrCode != http2.ErrCodeFrameSize {
+				t.Errorf("ended by %v", away)
+			}
+			return
+		}
+	}
+}
+
+// floodFrames sends frames of HTTP/2 for a while, or until the broker ends the
+// connection.
+func floodFrames(t *testing.T, r *inspectRig, write func(f *http2.Framer, i uint32) error) {
+	t.Helper()
+	_, conn, err := r.connect(t, apiHost, 443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := tls.Client(conn, &tls.Config{RootCAs: r.trusted, ServerName: apiHost, NextProtos: []string{protoHTTP2}})
+	framer := http2.NewFramer(secure, secure)
+	if _, err := io.WriteString(secure, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(500 * time.Millisecond)
+	_ = conn.SetDeadline(end)
+	for i := uint32(0); time.Now().Before(end) && write(framer, i) == nil; i++ {
+	}
+}
+
+// TestFloods of what costs the container nothing ask the host and the audit log
+// no more often than a container may, keep nobody else waiting, and leave
+// nothing behind.
+func TestFloods(t *testing.T) {
+	var head bytes.Buffer
+	enc := hpack.NewEncoder(&head)
+	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", apiHost}, {":path", "/"}} {
+		if err := enc.WriteField(hpack.HeaderField{Name: h[0], Value: h[1], Sensitive: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	block := bytes.Clone(head.Bytes())
+	filler := []byte{0x00, 0x01, 'a', 0x01, 'b'} // a literal header, not indexed
+	for name, write := range map[string]func(f *http2.Framer, i uint32) error{
+		"rapid reset": func(f *http2.Framer, i uint32) error {
+			err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: block, EndStream: true, EndHeaders: true})
+			if err == nil {
+				err = f.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
+			}
+			return err
+		},
+		"settings": func(f *http2.Framer, _ uint32) error { return f.WriteSettings() },
+		"continuation": func(f *http2.Framer, i uint32) error {
+			if i == 0 {
+				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndStream: true})
+			}
+			return f.WriteContinuation(1, false, bytes.Repeat(filler, 1000))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := runtime.NumGoroutine()
+			const most = 50
+			r := newInspectRig(t, Limits{RequestsPerSecond: 1, RequestBurst: most}, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, inspected())
+			end := r.discardRecords()
+			floodFrames(t, r, write)
+			if _, _, err := r.connect(t, apiHost, 443); err != nil {
+				t.Errorf("another connection: %v", err)
+			}
+			if n := r.broker.Stats().Requests; n > most+2 {
+				t.Errorf("%d requests were sent", n)
+			}
+			end()
+			r.upstream.Close()
+			for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+2; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%d goroutines are left, of %d", runtime.NumGoroutine(), before)
+				}
+			}
+		})
 	}
 }
