@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
+	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
 )
@@ -30,7 +31,7 @@ func (b permissionAPI) Permissions(_ context.Context, tenant, ref string) (v1.Pl
 	}
 	for _, g := range slices.Concat(b.d.authority.Grants(p.Key), b.d.authority.RunGrants(p.Key)) {
 		if !narrowed[string(g.Kind)+" "+g.Target] {
-			out.Granted = append(out.Granted, permissionOf(g))
+			out.Granted = append(out.Granted, b.d.permissionIn(p.Key, g))
 		}
 	}
 	for _, r := range b.d.authority.Requests(p.Key) {
@@ -48,6 +49,28 @@ func permissionOf(g policy.Grant) v1.Permission {
 	}
 	if !g.ExpiresAt.IsZero() {
 		out.ExpiresAt = &g.ExpiresAt
+	}
+	return out
+}
+
+// permissionIn is permissionOf for a grant of a plugin. Of a secret it says also
+// when it is sent nowhere, for want of another grant.
+func (d *Daemon) permissionIn(key plugin.Key, g policy.Grant) v1.Permission {
+	out := permissionOf(g)
+	if g.Kind != policy.Secret {
+		return out
+	}
+	s, err := d.boundSecret(key, g.Target)
+	if err != nil {
+		out.Sentence += " It is not used: " + fault.Of(err).Message + "."
+		return out
+	}
+	leads := func(n policy.NetworkRule) bool { return goesTo(s, n) || n.Matches(s.Host, s.Port) }
+	if !slices.ContainsFunc(d.authority.Effective(key).Network, leads) {
+		ask, err := policy.Tried(s.Host, s.Port)
+		if err == nil {
+			out.Sentence += fmt.Sprintf(" It is sent nowhere yet: the plugin may not reach %s:%d. To grant that: %s", s.Host, s.Port, policy.Command(key, ask))
+		}
 	}
 	return out
 }
@@ -79,7 +102,7 @@ func (b permissionAPI) Grant(ctx context.Context, tenant, ref string, req v1.Gra
 		g.ExpiresAt = g.At.Add(time.Duration(req.ForSeconds) * time.Second)
 	}
 	restarted, err := b.d.grant(ctx, p, g)
-	return v1.GrantResult{Permission: permissionOf(g), Restarted: restarted}, err
+	return v1.GrantResult{Permission: b.d.permissionIn(p.Key, g), Restarted: restarted}, err
 }
 
 // humanSize says a size in whole MiB, the unit that memory is granted in.

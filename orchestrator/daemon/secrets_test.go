@@ -334,3 +334,33 @@ func TestSecretTakesAVariable(t *testing.T) {
 		t.Errorf("the variables are %q", load.Env)
 	}
 }
+
+// Who grants a secret is told when it is sent nowhere, and how to change that.
+func TestSecretWithoutItsHost(t *testing.T) {
+	s := newStage(t)
+	key := s.install("demo", script{registers: []wire.Registration{tool("echo")}})
+	for name, tc := range map[string]struct{ host, network, says string }{
+		"NONE":  {"api.example.com", "", "ocmt plugins grant demo network api.example.com:443"},
+		"WILD":  {"*.example.net", "", "ocmt plugins grant demo network '*.example.net:443'"},
+		"OTHER": {"api.example.org", "example.org:443", "ocmt plugins grant demo network api.example.org:443"},
+		"UNDER": {"one.example.edu", "*.example.edu:443", ""},
+		"ABOVE": {"*.example.info", "one.example.info:443", ""},
+	} {
+		if tc.network != "" {
+			s.grant(key, policy.Network, tc.network, "")
+		}
+		if err := s.set(key.Tenant, name, keyValue, bound(tc.host)); err != nil {
+			t.Fatal(err)
+		}
+		said := s.grant(key, policy.Secret, name, "").Permission.Sentence
+		if told := strings.Contains(said, "sent nowhere"); told != (tc.says != "") || !strings.HasSuffix(said, tc.says) {
+			t.Errorf("%s: %s", name, said)
+		}
+		in := s.networkOf(key, s.authority.Effective(key)).Grants()
+		if used := slices.ContainsFunc(in, func(g link.Grant) bool {
+			return g.Host == tc.host || "*"+g.Host[strings.IndexByte(g.Host, '.'):] == tc.host
+		}); used != (tc.says == "") {
+			t.Errorf("%s: in force are %v", name, in)
+		}
+	}
+}

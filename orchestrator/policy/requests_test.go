@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -95,5 +97,41 @@ func TestTriedRequest(t *testing.T) {
 	granted.Requests = nil // all requests pass, this one was for another host
 	if a, err := TriedRequest(granted, "GET", "/"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("without rules: %+v, %v, want InvalidArgument", a, err)
+	}
+}
+
+// What is asked for about a destination that was granted for some requests
+// includes those, so that granting it takes none away.
+func TestAskKeepsGrantedRequests(t *testing.T) {
+	key := plugin.Key{Tenant: "default", ID: "demo"}
+	have, err := ParseGrant("network", "api.example.com:443", "rules=GET /a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]string{
+		"rules=POST /b":         "rules=GET /a POST /b",
+		"rules=GET /*":          "rules=GET /*",
+		"plaintext,rules=PUT /": "plaintext,rules=GET /a PUT /",
+		"":                      "",
+	} {
+		ask := Ask{Kind: Network, Target: have.Target, Value: value, Class: Sensitive}
+		got := Pending(key, []Ask{ask}, []Grant{have}, nil, time.Now())
+		if len(got) != 1 || got[0].Value != want {
+			t.Errorf("%q is asked for as %+v, want %q", value, got, want)
+		}
+	}
+}
+
+// No request is made of a rule that no grant has room for.
+func TestTriedBeyondTheBound(t *testing.T) {
+	rule := NetworkRule{Host: "api.example.com", Port: 443}
+	for i := range plugin.MaxPermissionList {
+		if _, err := TriedRequest(rule, "GET", fmt.Sprintf("/%d", i)); i > 0 && err != nil {
+			t.Fatal(err)
+		}
+		rule.Requests = append(rule.Requests, fmt.Sprintf("GET /%d", i))
+	}
+	if ask, err := TriedRequest(rule, "GET", "/more"); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("%+v, %v", ask, err)
 	}
 }
