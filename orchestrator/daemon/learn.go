@@ -233,7 +233,7 @@ func (d *Daemon) learned(p plugin.Installed) (v1.Learning, error) {
 	out.Since, out.Until = &l.since, &l.until
 	requests := d.authority.Requests(p.Key)
 	for _, ask := range l.wishes {
-		out.Wishes = append(out.Wishes, permissionOfWish(requests, p.Key, ask))
+		out.Wishes = append(out.Wishes, d.permissionOfWish(requests, p.Key, ask))
 	}
 	var err error
 	out.Manifest, err = json.Marshal(policy.Smallest(p.Descriptor, l.wishes))
@@ -241,13 +241,17 @@ func (d *Daemon) learned(p plugin.Installed) (v1.Learning, error) {
 }
 
 // permissionOfWish is a wish with the request that it is, if it waits for an
-// answer.
-func permissionOfWish(requests []policy.Request, key plugin.Key, ask policy.Ask) v1.Permission {
+// answer, and what would grant it.
+func (d *Daemon) permissionOfWish(requests []policy.Request, key plugin.Key, ask policy.Ask) v1.Permission {
 	id := policy.RequestID(key, ask)
 	if i := slices.IndexFunc(requests, func(r policy.Request) bool { return r.ID == id }); i >= 0 {
 		return permissionOfRequest(requests[i])
 	}
-	return permissionOfAsk(ask)
+	out := permissionOfAsk(ask)
+	if !d.mayAlready(key, ask) { // it was denied, or is one of too many requests
+		out.Command = policy.Command(key, ask)
+	}
+	return out
 }
 
 // wish notes what a running plugin tried and may not: as a request, and as
@@ -255,7 +259,7 @@ func permissionOfWish(requests []policy.Request, key plugin.Key, ask policy.Ask)
 func (d *Daemon) wish(key plugin.Key, ask policy.Ask) {
 	d.authority.Wish(key, ask)
 	if d.learning.wish(key, ask) {
-		d.events.Publish(key.Tenant, key.ID, v1.EventWish, permissionOfWish(d.authority.Requests(key), key, ask))
+		d.events.Publish(key.Tenant, key.ID, v1.EventWish, d.permissionOfWish(d.authority.Requests(key), key, ask))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -305,6 +306,22 @@ func TestLearnMode(t *testing.T) {
 	for _, w := range got.Wishes {
 		if w.Request == "" || w.Command == "" {
 			t.Errorf("a wish without its request: %+v", w)
+		}
+	}
+
+	flood := 2 * maxLearned
+	for i := range flood {
+		params := []byte(`{"kind":"env","target":"FLOOD_` + strconv.Itoa(i) + `"}`)
+		if r := s.wished(key, wire.HostCall{Method: wire.HostWish, Params: params}); r.Error != nil {
+			t.Fatal(r.Error)
+		}
+	}
+	if got, err = (learnAPI{s.Daemon}).Learning(t.Context(), key.Tenant, key.ID); err != nil || len(got.Wishes) != maxLearned {
+		t.Errorf("%d wishes of %d are kept, %v", len(got.Wishes), flood, err)
+	}
+	for _, w := range got.Wishes {
+		if w.Command == "" {
+			t.Errorf("a wish that nothing grants: %+v", w)
 		}
 	}
 
