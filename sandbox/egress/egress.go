@@ -32,7 +32,11 @@
 // the Host header. What it does not defend where it inspects: a value that the
 // host sends back in an encoding (compressed, base64, escaped), in parts (a
 // range, or whatever the host's own interface cuts out of it), or over an
-// upgraded connection.
+// upgraded connection. A host that sends back, piece by piece, whatever it is
+// sent lets the container find out how a value begins: that piece comes late.
+//
+// A program with a broker must silence the standard log (package log): net/http
+// writes there what a host sends unasked, which may hold a value.
 package egress
 
 import (

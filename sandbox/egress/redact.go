@@ -19,8 +19,8 @@ type pair struct{ old, new string }
 // redactor replaces literal occurrences of values by their placeholders. Where
 // two values begin at one place, the longer one counts.
 type redactor struct {
-	pairs   []pair // without empty or equal ones, the longest first
-	longest int    // value, in bytes
+	pairs []pair   // without empty or equal ones, the longest first
+	olds  [][]byte // the values of the pairs
 }
 
 func newRedactor(pairs []pair) *redactor {
@@ -29,10 +29,12 @@ func newRedactor(pairs []pair) *redactor {
 		known := slices.ContainsFunc(r.pairs, func(q pair) bool { return q.old == p.old })
 		if p.old != "" && !known {
 			r.pairs = append(r.pairs, p)
-			r.longest = max(r.longest, len(p.old))
 		}
 	}
 	slices.SortStableFunc(r.pairs, func(a, b pair) int { return cmp.Compare(len(b.old), len(a.old)) })
+	for _, p := range r.pairs {
+		r.olds = append(r.olds, []byte(p.old))
+	}
 	return r
 }
 
@@ -97,7 +99,7 @@ func (r *redactor) header(h http.Header) {
 // may begin of which the rest is still to come, and returns what is left.
 // At the end of the text nothing is to come.
 func (r *redactor) replace(out, data []byte, end bool) (appended, rest []byte) {
-	found := newFinder(r.pairs, data)
+	found := newFinder(r, data)
 	pos, hold := 0, len(data)
 	if !end {
 		hold = r.partial(data, 0)
@@ -119,26 +121,30 @@ func (r *redactor) replace(out, data []byte, end bool) (appended, rest []byte) {
 // partial returns where the first value begins, at pos or later, that data may
 // end in the middle of, or the end of data.
 func (r *redactor) partial(data []byte, pos int) int {
-	for at := max(pos, len(data)-r.longest+1); at < len(data); at++ {
-		tail := data[at:]
-		for _, p := range r.pairs {
-			if len(tail) < len(p.old) && p.old[:len(tail)] == string(tail) {
-				return at
+	first := len(data)
+	for _, old := range r.olds {
+		for at := max(pos, len(data)-len(old)+1); at < first; at++ {
+			n := bytes.IndexByte(data[at:first], old[0])
+			if n < 0 {
+				break
+			}
+			if at += n; bytes.HasPrefix(old, data[at:]) {
+				first = at
 			}
 		}
 	}
-	return len(data)
+	return first
 }
 
 // finder finds values in a text, and looks at no part of it twice for one.
 type finder struct {
-	pairs []pair
+	*redactor
 	data  []byte
 	heads []int // where each value is next, or len(data)
 }
 
-func newFinder(pairs []pair, data []byte) *finder {
-	f := &finder{pairs: pairs, data: data, heads: make([]int, len(pairs))}
+func newFinder(r *redactor, data []byte) *finder {
+	f := &finder{redactor: r, data: data, heads: make([]int, len(r.pairs))}
 	for i := range f.heads {
 		f.heads[i] = -1
 	}
@@ -151,7 +157,7 @@ func (f *finder) next(pos int) (at int, found *pair) {
 	for i := range f.pairs {
 		if f.heads[i] < pos {
 			f.heads[i] = len(f.data)
-			if n := bytes.Index(f.data[pos:], []byte(f.pairs[i].old)); n >= 0 {
+			if n := bytes.Index(f.data[pos:], f.olds[i]); n >= 0 {
 				f.heads[i] = pos + n
 			}
 		}
