@@ -8,6 +8,6 @@ func groups() []group {
 	return slices.Concat(
 		[]group{filesGroup(), kernelGroup(), resourcesGroup(), lifeGroup()},
 		[]group{busGroup(), floodsGroup(), messagesGroup(), runnerGroup(), hooksGroup(), outputGroup(), tenantsGroup()},
-		[]group{networkGroup()},
+		[]group{networkGroup(), secretsGroup()},
 	)
 }

@@ -86,6 +86,7 @@ type group struct {
 	alone bool
 	// online gives the daemon an [internet].
 	online bool
+	config string // config.json of the home, before the daemon starts
 	// after looks at the daemon when all attacks are over.
 	after func(t *testing.T, r *rig)
 }

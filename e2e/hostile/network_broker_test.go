@@ -122,7 +122,7 @@ func brokers() []attack {
 			},
 		},
 		{
-			name:    "network-authority",
+			name: "network-authority", varies: true,
 			aims:    "sign certificates as the authority that it trusts, or be shown one by another plugin's",
 			layer:   "the key of an authority is on the host alone, and there is one for each instance",
 			prepare: foreignAuthority,
@@ -157,7 +157,7 @@ func (w *world) judged(t *testing.T, tool string, want map[string]string) {
 	if err != nil {
 		t.Fatalf("%s: %v: %s", tool, err, result)
 	}
-	(&attack{want: want}).judge(t, answer)
+	(&attack{want: want, inside: w.inside}).judge(t, answer)
 }
 
 // fewWishes looks at how much a person would have to read.

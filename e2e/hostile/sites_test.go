@@ -172,11 +172,12 @@ func skipBody(r *bufio.Reader, length int) bool {
 		if err != nil {
 			return false
 		}
+		if size == 0 {
+			_, err := readHead(r) // the trailer
+			return err == nil
+		}
 		if _, err := r.Discard(int(size) + 2); err != nil {
 			return false
-		}
-		if size == 0 {
-			return true
 		}
 	}
 }

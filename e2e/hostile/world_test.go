@@ -77,7 +77,13 @@ func newRig(t *testing.T, g *group, p *programs) *rig {
 		r.web = newInternet(t)
 		start = r.web.start
 	}
-	d, err := start(ctx, harness.Options{Home: newHome(t), Args: g.serve, Env: []string{"HOSTILE_SECRET=" + secret}})
+	home := newHome(t)
+	if g.config != "" {
+		if err := errors.Join(os.Mkdir(home, 0o700), os.WriteFile(filepath.Join(home, "config.json"), []byte(g.config), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := start(ctx, harness.Options{Home: home, Args: g.serve, Env: []string{"HOSTILE_SECRET=" + secret}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,6 +175,7 @@ func (r *rig) invoke(ctx context.Context, id, tool, params string) (json.RawMess
 type world struct {
 	*rig
 	id     string            // the attacking plugin's
+	inside string            // the attack's
 	dir    string            // on the host, for this attack alone; every user may enter
 	vars   map[string]string // for "{NAME}" in grants and parameters
 	answer map[string]string // what became of each attempt
@@ -177,7 +184,7 @@ type world struct {
 
 func newWorld(t *testing.T, r *rig, a *attack) *world {
 	t.Helper()
-	w := &world{rig: r, id: "hostile-" + a.name, dir: newDir(t)}
+	w := &world{rig: r, id: "hostile-" + a.name, inside: a.inside, dir: newDir(t)}
 	w.vars = map[string]string{"dir": w.dir, "home": r.daemon.Home}
 	return w
 }

@@ -28,14 +28,19 @@ export const get = (url, options = {}) => async () => {
   return text;
 };
 
-/** Sends bytes and returns what comes back until the end, or for so long. */
+/** Sends bytes and returns what comes back until the end, or until nothing more comes for so long. */
 export const say = (to, bytes, ms = 4000) => () => new Promise((resolve, reject) => {
   let heard = "";
   const socket = to.servername === undefined ? connect(to) : connectTLS({ rejectUnauthorized: false, ...to });
-  const timer = setTimeout(() => (heard ? resolve(heard) : reject(new Failure("silent")), socket.destroy()), ms);
+  const quiet = () => (heard ? resolve(heard) : reject(new Failure("silent")), socket.destroy());
+  let timer = setTimeout(quiet, Math.max(ms, 8000));
   socket.on(to.servername === undefined ? "connect" : "secureConnect", () => socket.write(bytes));
   socket.setEncoding("latin1");
-  socket.on("data", (text) => (heard += text));
+  socket.on("data", (text) => {
+    heard += text;
+    clearTimeout(timer);
+    timer = setTimeout(quiet, ms);
+  });
   socket.on("error", (error) => (clearTimeout(timer), heard ? resolve(heard) : reject(error)));
   socket.on("close", () => (clearTimeout(timer), heard ? resolve(heard) : reject(new Failure("closed"))));
 });
