@@ -80,6 +80,7 @@ func (b *Broker) SetPolicy(p Policy) {
 	for s, t := range b.active {
 		if now, ok := p.find(s.target); !ok || !now.sameTerms(t.Rule) {
 			s.cancel(denial{link.NotGranted, "the grant was revoked or changed"})
+			_ = s.conn.Close() // now, and not when the session comes to it
 		}
 	}
 }

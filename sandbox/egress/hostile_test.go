@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -269,21 +271,96 @@ func TestEchoes(t *testing.T) {
 	}
 }
 
-// TestHugeFrame announces a frame of HTTP/2 that is larger than may be held.
-func TestHugeFrame(t *testing.T) {
-	r := newInspectRig(t, Limits{}, show, inspected())
-	_, conn, err := r.connect(t, apiHost, 443)
+// frames opens a connection in the container, for frames of HTTP/2 by hand.
+func (ir *inspectRig) frames(t *testing.T) (*http2.Framer, net.Conn) {
+	t.Helper()
+	_, conn, err := ir.connect(t, apiHost, 443)
 	if err != nil {
 		t.Fatal(err)
 	}
-	secure := tls.Client(conn, &tls.Config{RootCAs: r.trusted, ServerName: apiHost, NextProtos: []string{protoHTTP2}})
+	secure := tls.Client(conn, &tls.Config{RootCAs: ir.trusted, ServerName: apiHost, NextProtos: []string{protoHTTP2}})
 	framer := http2.NewFramer(secure, secure)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	if _, err := io.WriteString(secure, http2.ClientPreface); err != nil {
 		t.Fatal(err)
 	}
 	if err := framer.WriteSettings(); err != nil {
 		t.Fatal(err)
 	}
+	return framer, conn
+}
+
+// headBlock encodes headers for a frame.
+func headBlock(t *testing.T, fields ...string) []byte {
+	t.Helper()
+	var head bytes.Buffer
+	encoder := hpack.NewEncoder(&head)
+	for i := 0; i < len(fields); i += 2 {
+		if err := encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1], Sensitive: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return head.Bytes()
+}
+
+// TestOddFrames sends heads by HTTP/2 that no client library writes: refused,
+// or taken for what they are.
+func TestOddFrames(t *testing.T) {
+	good := []string{":method", "GET", ":scheme", "https", ":authority", apiHost, ":path", "/v1/x"}
+	with := func(more ...string) []string { return append(slices.Clone(good), more...) }
+	for name, tt := range map[string]struct {
+		fields []string
+		status string // empty: the stream is reset
+	}{
+		"as it should be":     {good, "200"},
+		"host beside it":      {with("host", "evil.test"), "200"},
+		"host instead":        {[]string{":method", "GET", ":scheme", "https", ":path", "/v1/x", "host", "evil.test"}, "421"},
+		"another authority":   {[]string{":method", "GET", ":scheme", "https", ":authority", "evil.test", ":path", "/v1/x", "host", apiHost}, "421"},
+		"user in authority":   {[]string{":method", "GET", ":scheme", "https", ":authority", "a@" + apiHost, ":path", "/v1/x"}, ""},
+		"two paths":           {with(":path", "/admin"), ""},
+		"capitals":            {with("X-Key", "x"), ""},
+		"connection":          {with("connection", "x-api-key"), ""},
+		"chunked":             {with("transfer-encoding", "chunked"), ""},
+		"another protocol":    {[]string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", apiHost, ":path", "/v1/x"}, ""},
+		"line end in a value": {with("x-a", "b\r\nx-http-method-override: DELETE"), ""},
+		"blank in the path":   {[]string{":method", "GET", ":scheme", "https", ":authority", apiHost, ":path", "/v1/x HTTP/1.1"}, "403"},
+		"path without slash":  {[]string{":method", "GET", ":scheme", "https", ":authority", apiHost, ":path", "v1/x"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newInspectRig(t, Limits{}, func(w http.ResponseWriter, r *http.Request) {
+				if r.Host != apiHost || r.RequestURI != "/v1/x" || len(r.Header["Host"]) > 0 {
+					t.Errorf("the host saw %s %s %v", r.Host, r.RequestURI, r.Header)
+				}
+			}, inspected("* /v1/*"))
+			framer, _ := r.frames(t)
+			if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headBlock(t, tt.fields...), EndStream: true, EndHeaders: true}); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				frame, err := framer.ReadFrame()
+				got := ""
+				switch f := frame.(type) {
+				case *http2.MetaHeadersFrame:
+					got = f.PseudoValue("status")
+				case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+				default:
+					if err == nil {
+						continue
+					}
+				}
+				if got != tt.status && !(tt.status == "" && got == "400") {
+					t.Errorf("answered %q, %v, want %q", got, err, tt.status)
+				}
+				return
+			}
+		})
+	}
+}
+
+// TestHugeFrame announces a frame of HTTP/2 that is larger than may be held.
+func TestHugeFrame(t *testing.T) {
+	r := newInspectRig(t, Limits{}, show, inspected())
+	framer, _ := r.frames(t)
 	go func() { _ = framer.WriteRawFrame(http2.FrameData, 0, 1, make([]byte, maxFrame+1)) }()
 	for {
 		frame, err := framer.ReadFrame()
@@ -303,18 +380,7 @@ func TestHugeFrame(t *testing.T) {
 // connection.
 func floodFrames(t *testing.T, r *inspectRig, write func(f *http2.Framer, i uint32) error) {
 	t.Helper()
-	_, conn, err := r.connect(t, apiHost, 443)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secure := tls.Client(conn, &tls.Config{RootCAs: r.trusted, ServerName: apiHost, NextProtos: []string{protoHTTP2}})
-	framer := http2.NewFramer(secure, secure)
-	if _, err := io.WriteString(secure, http2.ClientPreface); err != nil {
-		t.Fatal(err)
-	}
-	if err := framer.WriteSettings(); err != nil {
-		t.Fatal(err)
-	}
+	framer, conn := r.frames(t)
 	end := time.Now().Add(500 * time.Millisecond)
 	_ = conn.SetDeadline(end)
 	for i := uint32(0); time.Now().Before(end) && write(framer, i) == nil; i++ {
@@ -325,14 +391,7 @@ func floodFrames(t *testing.T, r *inspectRig, write func(f *http2.Framer, i uint
 // no more often than a container may, keep nobody else waiting, and leave
 // nothing behind.
 func TestFloods(t *testing.T) {
-	var head bytes.Buffer
-	enc := hpack.NewEncoder(&head)
-	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", apiHost}, {":path", "/"}} {
-		if err := enc.WriteField(hpack.HeaderField{Name: h[0], Value: h[1], Sensitive: true}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	block := bytes.Clone(head.Bytes())
+	block := headBlock(t, ":method", "GET", ":scheme", "https", ":authority", apiHost, ":path", "/")
 	filler := []byte{0x00, 0x01, 'a', 0x01, 'b'} // a literal header, not indexed
 	for name, write := range map[string]func(f *http2.Framer, i uint32) error{
 		"rapid reset": func(f *http2.Framer, i uint32) error {

@@ -265,6 +265,24 @@ func TestPolicyChangeCuts(t *testing.T) {
 	}
 }
 
+// TestPolicyChangeCutsFirst finds every connection cut when SetPolicy returns.
+func TestPolicyChangeCutsFirst(t *testing.T) {
+	r := newRig(t, Limits{})
+	r.route(apiAddr, 80, listen(t, echo))
+	for range 50 {
+		r.setPolicy(t, plain(80))
+		_, conn, err := r.connect(t, apiHost, 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.setPolicy(t)
+		if _, err := io.WriteString(conn, "late"); err == nil {
+			t.Fatal("a byte was taken after the grant was revoked")
+		}
+		r.wantCode(t, link.NotGranted)
+	}
+}
+
 func TestWatch(t *testing.T) {
 	r := newRig(t, Limits{Connections: 2})
 	conn := r.open(t)

@@ -49,12 +49,20 @@ func redactorOf(secrets []Secret, more ...pair) *redactor {
 	return newRedactor(pairs)
 }
 
+// minCredentials is the shortest text that is taken for credentials behind a
+// scheme, in bytes: shorter ones are found by chance.
+const minCredentials = 8
+
 // forms are the texts by which a host sends a value back: it drops the blanks
-// around a header, and repeats a query as it was written or nearly so.
+// around a header and the scheme of "Bearer credentials", and repeats a query
+// as it was written or nearly so.
 func (s Secret) forms() []string {
 	value := strings.TrimSpace(s.Value)
-	query := url.QueryEscape(value)
 	forms := []string{value}
+	if _, credentials, _ := strings.Cut(value, " "); s.Header != "" && len(credentials) >= minCredentials {
+		forms = append(forms, strings.TrimSpace(credentials))
+	}
+	query := url.QueryEscape(value)
 	for _, escaped := range []string{query, strings.ReplaceAll(query, "+", "%20"), url.PathEscape(value)} {
 		forms = append(forms, escaped, lowerEscapes(escaped))
 	}

@@ -205,3 +205,22 @@ func FuzzRedactor(f *testing.F) {
 		}
 	})
 }
+
+func TestForms(t *testing.T) {
+	for _, tt := range []struct {
+		secret Secret
+		text   string
+		want   string
+	}{
+		{Secret{Value: "plain-value-0001", Header: "X-Key"}, "<plain-value-0001>", "<P>"},
+		{Secret{Value: " Bearer sk-0123456789 ", Header: "Authorization"}, "Bearer sk-0123456789 and sk-0123456789", "P and P"},
+		{Secret{Value: "Bearer short", Header: "Authorization"}, "short", "short"},
+		{Secret{Value: "two words-in-it", Query: "key"}, "words-in-it two+words-in-it two%20words-in-it", "words-in-it P P"},
+		{Secret{Value: "a/b+c==", Query: "key"}, "a%2Fb%2Bc%3D%3D a%2fb%2bc%3d%3d a%2Fb+c==", "P P P"},
+	} {
+		tt.secret.Placeholder = "P"
+		if got := redactorOf([]Secret{tt.secret}).text(tt.text); got != tt.want {
+			t.Errorf("%q became %q, want %q", tt.text, got, tt.want)
+		}
+	}
+}
