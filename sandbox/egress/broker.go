@@ -79,8 +79,10 @@ func (b *Broker) SetPolicy(p Policy) {
 	b.changed = make(chan struct{})
 	for s, t := range b.active {
 		if now, ok := p.find(s.target); !ok || !now.sameTerms(t.Rule) {
+			// Closed by nobody else before, it is closed now; and the session
+			// cannot be forgotten before it is told why.
+			_ = s.conn.Close()
 			s.cancel(denial{link.NotGranted, "the grant was revoked or changed"})
-			_ = s.conn.Close() // now, and not when the session comes to it
 		}
 	}
 }
