@@ -109,6 +109,7 @@ type Daemon struct {
 	events      *events.Hub
 	secrets     *secrets.Store
 	learning    *learning
+	busy        *busy
 	required    map[plugin.Trust]string // OCI runtimes that the operator requires
 	resolver    egress.Resolver         // of plugins' connections; nil is the host's
 	installed   chan struct{}           // holds one once something was installed
@@ -179,7 +180,7 @@ func open(ctx context.Context, opts Options, restarts supervisor.Policy) (_ *Dae
 func newDaemon(opts Options, restarts supervisor.Policy) *Daemon {
 	return &Daemon{
 		opts: opts, policy: restarts, started: time.Now(), installed: make(chan struct{}, 1),
-		handlers: newHandlers(), generations: newGenerations(), learning: newLearning(),
+		handlers: newHandlers(), generations: newGenerations(), learning: newLearning(), busy: newBusy(),
 	}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"os"
 	"regexp"
 	"slices"
@@ -106,7 +107,7 @@ func tail(lines []sandbox.LogLine, size int) string {
 }
 
 // detail returns all that is known of a plugin.
-func (d *Daemon) detail(p plugin.Installed) v1.PluginDetail {
+func (d *Daemon) detail(ctx context.Context, p plugin.Installed) v1.PluginDetail {
 	out := v1.PluginDetail{
 		Plugin: d.describeFully(p),
 		Digest: p.Payload.Digest, Form: p.Payload.Form, Size: p.Payload.Size, Files: p.Payload.Files,
@@ -116,7 +117,7 @@ func (d *Daemon) detail(p plugin.Installed) v1.PluginDetail {
 	if st, err := d.supervisor.Status(p.Key); err == nil && st.State == supervisor.StateRunning {
 		out.ReadySince = &st.Since
 	}
-	d.describeSandbox(p, &out)
+	d.describeSandbox(ctx, p, &out)
 	for _, r := range p.Surface.Registrations {
 		if r.Kind != plugin.KindTool {
 			out.Registrations = append(out.Registrations, v1.Registration{Kind: r.Kind, Name: r.Name})
@@ -129,7 +130,7 @@ func (d *Daemon) detail(p plugin.Installed) v1.PluginDetail {
 }
 
 // describeSandbox adds what the plugin runs in.
-func (d *Daemon) describeSandbox(p plugin.Installed, out *v1.PluginDetail) {
+func (d *Daemon) describeSandbox(ctx context.Context, p plugin.Installed, out *v1.PluginDetail) {
 	out.Trust, out.Runtime = string(plugin.TrustOf(p.Source)), cmp.Or(d.runtimeOf(p.Source), d.runtime())
 	u := d.newest(p.Key)
 	if u == nil {
@@ -138,6 +139,9 @@ func (d *Daemon) describeSandbox(p plugin.Installed, out *v1.PluginDetail) {
 	stats := u.NetworkStats()
 	out.Network = &v1.NetworkStats{
 		Open: stats.Open, Allowed: stats.Allowed, Denied: stats.Denied, Reported: stats.Reported, BytesUp: stats.BytesUp, BytesDown: stats.BytesDown,
+	}
+	if kind, size, used, err := d.factory.StateUse(ctx, u.Instance); err == nil { // else it is ending
+		out.StateDir = &v1.StateUse{Kind: kind, Max: size, Used: used}
 	}
 	for _, c := range sandbox.Table(u.Spec(), d.info) {
 		out.Profile = append(out.Profile, v1.ProfileRow(c))

@@ -90,6 +90,7 @@ func (r records) Delete(ctx context.Context, key plugin.Key) error {
 	r.d.hooks.Reset(key)
 	r.d.generations.forget(key)
 	r.d.learning.forget(key)
+	r.d.busy.forget(key)
 	return nil
 }
 
@@ -136,7 +137,7 @@ func (b pluginAPI) started(ctx context.Context, p plugin.Installed, replaces boo
 	progress(v1.Progress{Stage: "start", Message: "starting " + p.Key.ID})
 	err := errors.Join(noted, b.startInstalled(ctx, p.Key, replaces))
 	b.d.events.Publish(p.Key.Tenant, p.Key.ID, v1.EventInstalled, b.d.describe(p))
-	return b.d.detail(p), err
+	return b.d.detail(ctx, p), err
 }
 
 // Reinstall implements httpapi.Plugins. Until the files are back in the store

@@ -7,7 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
@@ -106,8 +109,42 @@ func (d *Daemon) onConnection(key plugin.Key, c egress.Connection) error {
 	if key.ID != "" {
 		told.Command = d.wishNetwork(key, c)
 	}
-	d.events.Publish(key.Tenant, key.ID, v1.EventConnection, told)
+	if !c.Allowed || d.busy.allow(key) {
+		d.events.Publish(key.Tenant, key.ID, v1.EventConnection, told)
+	}
 	return nil
+}
+
+// A plugin that connects all the time must not push everything else out of the
+// events that are kept. The audit log has all of it.
+const (
+	allowedPerSecond = 20
+	allowedBurst     = 200
+)
+
+// busy bounds, by plugin, the events about what was allowed.
+type busy struct {
+	mu       sync.Mutex
+	limiters map[plugin.Key]*rate.Limiter
+}
+
+func newBusy() *busy { return &busy{limiters: map[plugin.Key]*rate.Limiter{}} }
+
+func (b *busy) allow(key plugin.Key) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.limiters[key]
+	if l == nil {
+		l = rate.NewLimiter(allowedPerSecond, allowedBurst)
+		b.limiters[key] = l
+	}
+	return l.Allow()
+}
+
+func (b *busy) forget(key plugin.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.limiters, key)
 }
 
 // recordConnection records a connection or a request. That a secret is used is

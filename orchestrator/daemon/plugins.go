@@ -29,12 +29,12 @@ func (b pluginAPI) List(_ context.Context, tenant string) ([]v1.Plugin, error) {
 }
 
 // Get implements httpapi.Plugins.
-func (b pluginAPI) Get(_ context.Context, tenant, ref string) (v1.PluginDetail, error) {
+func (b pluginAPI) Get(ctx context.Context, tenant, ref string) (v1.PluginDetail, error) {
 	p, err := b.d.catalog.get(tenant, ref)
 	if err != nil {
 		return v1.PluginDetail{}, err
 	}
-	return b.d.detail(p), nil
+	return b.d.detail(ctx, p), nil
 }
 
 // Enable implements httpapi.Plugins: it switches the plugin on in config.json

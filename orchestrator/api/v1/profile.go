@@ -10,7 +10,7 @@ type ProfileRow struct {
 
 // StateUse tells of the directory that a plugin keeps its state in.
 type StateUse struct {
-	Kind string `json:"kind" doc:"how its size is held: image is a file system of that size, directory is not bounded" example:"image"`
+	Kind string `json:"kind" doc:"how its size is held: by a file system of that size, or by a look at the directory now and then" example:"ext4 image"`
 	Max  int64  `json:"max" doc:"bytes; 0 if it is not bounded"`
 	Used int64  `json:"used" doc:"bytes"`
 }

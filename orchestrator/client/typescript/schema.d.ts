@@ -1698,8 +1698,8 @@ export interface components {
         };
         StateUse: {
             /**
-             * @description how its size is held: image is a file system of that size, directory is not bounded
-             * @example image
+             * @description how its size is held: by a file system of that size, or by a look at the directory now and then
+             * @example ext4 image
              */
             kind: string;
             /**
