@@ -205,7 +205,10 @@ func TestInspectLimits(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	}
-	flood := func(w http.ResponseWriter, r *http.Request) { _, _ = io.CopyN(w, zeros{}, 1<<20) }
+	flood := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // else the server may reset the connection
+		_, _ = io.CopyN(w, zeros{}, 1<<20)
+	}
 	sink := func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }
 	for name, tt := range map[string]struct {
 		limits  Limits
