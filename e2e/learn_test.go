@@ -20,22 +20,29 @@ import (
 	"github.com/ocmt/ocmt/e2e/harness"
 )
 
-// nameServer answers every question with an address that may not be reached:
-// nothing leaves the machine.
+// nameServer answers every question with one address.
 type nameServer struct {
 	net.PacketConn
+	address [4]byte
 
 	mu    sync.Mutex
 	names []string
 }
 
+// newNameServer answers with an address that may not be reached: nothing leaves
+// the machine.
 func newNameServer(t *testing.T) *nameServer {
+	t.Helper()
+	return nameServerOf(t, [4]byte{203, 0, 113, 9})
+}
+
+func nameServerOf(t *testing.T, address [4]byte) *nameServer {
 	t.Helper()
 	conn, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &nameServer{PacketConn: conn}
+	s := &nameServer{PacketConn: conn, address: address}
 	t.Cleanup(func() { _ = conn.Close() })
 	go s.serve()
 	return s
@@ -60,7 +67,7 @@ func (s *nameServer) serve() {
 		if q.Type == dnsmessage.TypeA {
 			m.Answers = []dnsmessage.Resource{{
 				Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1},
-				Body:   &dnsmessage.AResource{A: [4]byte{203, 0, 113, 9}},
+				Body:   &dnsmessage.AResource{A: s.address},
 			}}
 		}
 		if answer, err := m.Pack(); err == nil {

@@ -85,8 +85,8 @@ func (v *vault) count() int {
 }
 
 // authorityFor makes a certificate authority of the test's own: the file that
-// trusts it, and a certificate for localhost.
-func authorityFor(t *testing.T) (file string, cert tls.Certificate) {
+// trusts it, and a certificate for localhost and the names.
+func authorityFor(t *testing.T, names ...string) (file string, cert tls.Certificate) {
 	t.Helper()
 	sign := func(template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) []byte {
 		der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
@@ -108,7 +108,7 @@ func authorityFor(t *testing.T) (file string, cert tls.Certificate) {
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), NotBefore: root.NotBefore, NotAfter: root.NotAfter, DNSNames: []string{"localhost"}, KeyUsage: x509.KeyUsageDigitalSignature,
+		SerialNumber: big.NewInt(2), NotBefore: root.NotBefore, NotAfter: root.NotAfter, DNSNames: append(names, "localhost"), KeyUsage: x509.KeyUsageDigitalSignature,
 	}
 	rootDER := sign(root, root, rootKey, rootKey)
 	file = filepath.Join(t.TempDir(), "ca.pem")
