@@ -52,6 +52,10 @@ func newVault(t *testing.T, cert tls.Certificate) *vault {
 		v.mu.Lock()
 		v.seen = append(v.seen, text)
 		v.mu.Unlock()
+		if r.URL.Path == "/beyond" {
+			answerBeyond(w, text)
+			return
+		}
 		w.Header().Set("X-Echo", r.Header.Get("X-Api-Key"))
 		for _, piece := range strings.SplitAfter(text, "") {
 			fmt.Fprint(w, piece)
@@ -59,11 +63,24 @@ func newVault(t *testing.T, cert tls.Certificate) *vault {
 		}
 	}))
 	v.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	v.EnableHTTP2 = true
 	v.StartTLS()
 	t.Cleanup(v.Close)
 	_, v.port, _ = net.SplitHostPort(v.Listener.Addr().String())
 	return v
+}
+
+// answerBeyond sends more than its answer is long.
+func answerBeyond(w http.ResponseWriter, text string) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	fmt.Fprintf(buf, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	_ = buf.Flush()
+	time.Sleep(50 * time.Millisecond) // until the connection is idle
+	fmt.Fprint(buf, text)
+	_ = buf.Flush()
+	_ = conn.Close()
 }
 
 func (v *vault) url(path string) string { return "https://localhost:" + v.port + path }
@@ -248,6 +265,7 @@ func secretPlaceholder(t *testing.T, d *harness.Daemon, c *client.Client, bound,
 	if want := "GET|" + held + "|||"; other.last() != want {
 		t.Errorf("another host was sent %q, want %q", other.last(), want)
 	}
+	requestFrom(t, c, bound.url("/beyond"), map[string]string{"X-Api-Key": held})
 	expectRecord(t, d, "network.request", keyed, func(r map[string]any) bool {
 		return strings.Contains(string(mustJSON(t, r["details"])), `"secrets":["DEMO_KEY"]`) && r["outcome"] == "allowed"
 	})

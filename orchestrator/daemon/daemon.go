@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"os"
@@ -132,6 +133,9 @@ func Run(ctx context.Context, opts Options) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	// net/http prints there what a host sends beyond its answer, which may be a
+	// secret that it was sent. What we have to say goes to our own logger.
+	log.SetOutput(io.Discard)
 	d, err := Open(ctx, opts)
 	if err != nil {
 		return err
