@@ -293,6 +293,10 @@ func TestUpload(t *testing.T) {
 			"package.json":              `{"name":"up","dependencies":{"own":"1.0.0"},"bundledDependencies":["own"]}`,
 			"node_modules/own/index.js": "own",
 		}, map[string]string{"node_modules/own/index.js": "own"}, 0},
+		{"a directory that would bundle", plugin.SourcePath, "", map[string]string{
+			"package.json":      `{"name":"up","dependencies":{"dep":"^1.0.0"},"bundleDependencies":["dep"]}`,
+			"package-lock.json": `{"name":"up","lockfileVersion":3,"packages":{"":{"name":"up","dependencies":{"dep":"^1.0.0"},"bundleDependencies":["dep"]},"node_modules/dep":{"version":"1.0.0","inBundle":true}}}`,
+		}, map[string]string{"node_modules/dep/a.js": "1.5"}, 1},
 		{"a shrinkwrap", plugin.SourcePath, "", map[string]string{"package.json": dep, "npm-shrinkwrap.json": locked}, map[string]string{"node_modules/dep/a.js": "1"}, 1},
 	}
 	for _, tt := range tests {

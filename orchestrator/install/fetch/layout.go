@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/ocmt/ocmt/orchestrator/fault"
@@ -225,7 +227,39 @@ func dependencies(root *os.Root) (resolution, error) {
 			r.lock, err = verify.ReadFile(root, name, verify.MaxLock)
 		}
 	}
+	if len(bundled(data)) > 0 {
+		r.lock = unbundled(r.lock)
+	}
 	return r, err
+}
+
+// unbundled takes out of a lockfile what its root bundles: no source is noted
+// there for that, and what the upload does not hold of it npm has to look up.
+func unbundled(lock []byte) []byte {
+	var file map[string]json.RawMessage
+	var packages map[string]json.RawMessage
+	if json.Unmarshal(lock, &file) != nil || json.Unmarshal(file["packages"], &packages) != nil {
+		return lock // which will be refused, with the reason
+	}
+	for _, where := range slices.Sorted(maps.Keys(packages)) { // parents first
+		var entry struct {
+			InBundle bool `json:"inBundle"`
+		}
+		up := strings.LastIndex(where, "/"+modulesDir+"/")
+		_, inside := packages[where[:max(up, 0)]] // of another package than the root
+		if json.Unmarshal(packages[where], &entry) == nil && entry.InBundle && (up < 0 || !inside) {
+			delete(packages, where)
+		}
+	}
+	data, err := json.Marshal(packages)
+	if err != nil {
+		return lock
+	}
+	file["packages"] = data
+	if data, err = json.Marshal(file); err != nil {
+		return lock
+	}
+	return data
 }
 
 func checkDependencies(specs map[string]string) error {
