@@ -36,7 +36,7 @@ func queries() []attack {
 				"": "ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ENOTFOUND|ETIMEOUT|ESERVFAIL|silent|closed|EADDRNOTAVAIL|rcode [1-5]|no answers|EREFUSED", "granted": "ok 1 answers", "still there": "ok 1 answers",
 			}, inside: isGranted,
 			records: []record{denial(`dns\.google`, "not_granted")},
-			check:   unasked("exfil", "direct.example", "version.bind", "google"),
+			check:   unasked("exfil", "api.direct.example", "version.bind", "google"),
 		},
 		{
 			name: "network-udp", varies: true,
