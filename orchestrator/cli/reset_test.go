@@ -106,6 +106,7 @@ func TestStatusTellsOfTrouble(t *testing.T) {
 		Plugins: []v1.Plugin{
 			{Tenant: "default", ID: "loops", State: "crashlooped", ShortRuns: 6, NextAttempt: &next, LastExit: &exit},
 			{Tenant: "acme", ID: "altered", State: "quarantined", Reason: "payload"},
+			{Tenant: "acme", ID: "large", State: "running", LastExit: &v1.Exit{At: apitest.Epoch, Class: "oom", Code: 137, Output: "killed"}},
 			{Tenant: "acme", ID: "fine", State: "running"},
 		},
 	}}
@@ -115,7 +116,8 @@ func TestStatusTellsOfTrouble(t *testing.T) {
 		"! engine: docker does not answer since 2026-01-02 03:04:05 UTC: it \\u001bhangs; running plugins go on, nothing can be started or stopped\n\n",
 		"crashlooped until 04:04:05", "quarantined (payload)",
 		"\ndefault/loops printed before it ended:\n    one\n    \\u001b[2Jtwo\ndefault/loops is crashlooped; to start it again: ocmt plugins reset loops\n",
-		"\nacme/altered is quarantined; to start it again: ocmt --tenant acme plugins reinstall altered\n")
+		"\nacme/altered is quarantined; to start it again: ocmt --tenant acme plugins reinstall altered\n",
+		"\nacme/large printed before it ended:\n    killed\nacme/large ran out of memory; to give it more: ocmt --tenant acme plugins grant large resource memory SIZE\n")
 	if strings.Contains(out, "fine printed") || !strings.HasPrefix(out, "! engine") {
 		t.Errorf("got\n%s", out)
 	}

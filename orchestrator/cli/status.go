@@ -119,6 +119,10 @@ func printEnd(w io.Writer, p v1.Plugin, tenants bool) {
 	if command != "" {
 		fmt.Fprintf(w, "%s is %s; to start it again: %s\n", clean(name), clean(p.State), clean(command))
 	}
+	if p.LastExit != nil && p.LastExit.Class == "oom" {
+		command := forTenant("ocmt plugins grant "+p.ID+" resource memory SIZE", p.Tenant)
+		fmt.Fprintf(w, "%s ran out of memory; to give it more: %s\n", clean(name), clean(command))
+	}
 }
 
 // printOutput prints lines that a plugin printed.

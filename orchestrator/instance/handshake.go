@@ -194,7 +194,7 @@ var loadHints = map[string]string{
 	wire.CodeDuplicate:  "give every tool its own name",
 	wire.CodeIDMismatch: "the id that the entry exports must be the one in openclaw.plugin.json",
 	wire.CodeLoad:       "the entry module cannot be imported; the message names what is missing",
-	wire.CodeRegister:   "register(api) threw; report it to the plugin's author",
+	wire.CodeRegister:   "register(api) threw; if it misses configuration, write that to plugins.entries.<id>.config in config.json and try again; else report it to the plugin's author",
 }
 
 func loadError(id string, failed wire.Failed) error {

@@ -168,7 +168,7 @@ func npmError(what string, exit int, output string) error {
 	}
 	switch code {
 	case "E404":
-		return fail(errdefs.ErrNotFound, "package_not_found", "check the spelling of the package's name")
+		return fail(errdefs.ErrNotFound, "package_not_found", "check the spelling of the name, and that the configured registry has the package")
 	case "ETARGET", "ENOVERSIONS":
 		return fail(errdefs.ErrNotFound, "version_not_found", "look at the versions that exist with: npm view PACKAGE versions dist-tags")
 	case "ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "EPIPE", "ENETUNREACH", "EHOSTUNREACH",
