@@ -48,6 +48,8 @@ install_packages() {
 	if wants docker && ! command -v dockerd >/dev/null 2>&1 && ! docker_answers; then packages="docker.io iptables"; fi
 	if wants containerd && ! { command -v containerd && command -v ctr; } >/dev/null 2>&1; then packages="$packages containerd"; fi
 	if wants runsc && ! command -v runsc >/dev/null 2>&1; then packages="$packages runsc"; fi
+	# ip(8) makes the network of the hostile attacks, which are run as root.
+	if [ "$(id -u)" = 0 ] && ! command -v ip >/dev/null 2>&1; then packages="$packages iproute2"; fi
 	[ -n "$packages" ] || return 0
 	need_root "this needs packages that are not installed:$packages" "run as root: apt-get install $packages"
 	command -v apt-get >/dev/null 2>&1 || fail "not installed, and no apt-get to install them with: $packages" \
