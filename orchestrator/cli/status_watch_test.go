@@ -50,7 +50,7 @@ func (o *output) await(t *testing.T, text string) {
 func TestStatusWatchPrintsWhatChanges(t *testing.T) {
 	d, c := newDaemon(t), &command{}
 	stop := watching(t, d, c, "status", "--watch")
-	c.stdout.await(t, "demo printed before it ended")
+	c.stdout.await(t, "ocmt approvals approve request-1\n") // the last line of the whole
 	whole := c.stdout.String()
 	if _, err := d.backend.Disable(t.Context(), "default", "demo"); err != nil {
 		t.Fatal(err)
