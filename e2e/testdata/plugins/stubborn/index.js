@@ -1,6 +1,6 @@
 // Does not end easily: it starts processes that outlive their parent and ignore
-// SIGTERM, and can be told to do so itself. What happens to it on the way is
-// noted in its state.
+// SIGTERM, and can be told to hear nothing any more itself, once it is being
+// stopped. What happens to it on the way is noted in its state.
 const { spawn } = require("node:child_process");
 const { once } = require("node:events");
 const { appendFileSync } = require("node:fs");
@@ -17,12 +17,16 @@ child.on("spawn", () => { process.stdout.write(String(child.pid)); process.exit(
 module.exports = {
   id: "stubborn",
   register(api) {
+    let deaf = false;
     const note = (line) => appendFileSync(join(api.runtime.state.resolveStateDir(), "notes"), `${line}\n`);
     for (const id of ["one", "two"]) {
       api.registerService({
         id,
         start: () => note(`start ${id}`),
-        stop: () => note(`stop ${id}`),
+        stop: () => {
+          note(`stop ${id}`);
+          if (deaf && id === "one") Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); // for ever
+        },
       });
     }
     const tool = (name, description, execute) =>
@@ -41,9 +45,8 @@ module.exports = {
       return { waited: ms };
     });
     tool("deafen", "Has it end by SIGKILL alone.", async () => {
-      process.reallyExit = () => {}; // which process.exit calls
-      process.on("SIGTERM", () => note("SIGTERM"));
-      setInterval(() => {}, 1000);
+      deaf = true;
+      process.on("SIGTERM", () => {}); // which would end it otherwise
       return {};
     });
   },
