@@ -324,7 +324,11 @@ func withScripts(err error, scripts []string) error {
 		return err
 	}
 	told := fault.New(fault.ErrPlugin, f.Code, "%w", err).WithDetails(f.Details)
-	return told.WithHint("install scripts do not run here; those of %s did not, and the plugin may need what they make", strings.Join(scripts, ", "))
+	hint := "install scripts do not run here; those of " + strings.Join(scripts, ", ") + " did not, and the plugin may need what they make"
+	if f.Hint != "" {
+		hint = f.Hint + "; besides, " + hint
+	}
+	return told.WithHint("%s", hint)
 }
 
 // stage makes a staging directory.

@@ -540,6 +540,10 @@ func TestFailedLoadTellsOfScripts(t *testing.T) {
 	if told.Code != "load_load" || told.Message != "no bindings" || told.Details != "x" || !strings.Contains(told.Hint, "native") {
 		t.Errorf("got %+v", told)
 	}
+	async := fault.New(fault.ErrPlugin, "load_async", "register must be synchronous").WithHint("make it so")
+	if got := fault.Of(withScripts(async, []string{"native"})).Hint; !strings.HasPrefix(got, "make it so; besides, ") || !strings.Contains(got, "native") {
+		t.Errorf("hint = %q, want the error's own and one on install scripts", got)
+	}
 	for _, err := range []error{withScripts(failed, nil), withScripts(errdefs.ErrUnavailable, []string{"native"})} {
 		if strings.Contains(fault.Of(err).Hint, "native") {
 			t.Errorf("%v speaks of scripts", err)
