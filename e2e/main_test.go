@@ -118,7 +118,7 @@ func stop(t *testing.T, d *harness.Daemon) {
 // stopped. The kernel may take a moment to take a container's mounts apart.
 func expectNothingLeft(t *testing.T, d *harness.Daemon) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		left, err := d.Leftovers(context.WithoutCancel(t.Context()))
 		if err != nil {
 			t.Error(err)

@@ -166,10 +166,8 @@ func (s *crowd) stop(when string) {
 		s.t.Fatalf("%v\ndaemon log:\n%s", err, s.d.Log())
 	}
 	s.t.Logf("%d plugins: stopped in %s", len(s.ids), rounded(time.Since(start)))
-	left, err := s.d.Leftovers(context.WithoutCancel(s.t.Context()))
-	if err != nil || len(left) > 0 {
-		s.t.Errorf("%d things are left behind by the stop %s: %.2000v, %v", len(left), when, left, err)
-	}
+	s.t.Logf("looking for what is left by the stop %s", when)
+	expectNothingLeft(s.t, s.d)
 }
 
 // log says what the daemon holds.

@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/fault"
+	"github.com/ocmt/ocmt/orchestrator/plugin"
 )
 
 // invariants are what must hold again after every fault. docs/recovery.md
@@ -88,11 +89,12 @@ func (r *rig) checkOwned(ctx context.Context) []string {
 
 // unowned lists what belongs to none of the instances that the plugins have.
 func (r *rig) unowned(ctx context.Context, plugins map[string]v1.Plugin) []string {
-	instances, sockets := map[string]bool{}, map[string]bool{}
+	instances, sockets, states := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, p := range plugins {
 		if p.Instance != "" {
 			instances[p.Instance] = true
 			sockets[filepath.Base(r.paths.SocketDir(p.Instance))] = true
+			states[r.paths.State(plugin.Key{Tenant: p.Tenant, ID: p.ID})] = true
 		}
 	}
 	var left []string
@@ -109,7 +111,7 @@ func (r *rig) unowned(ctx context.Context, plugins map[string]v1.Plugin) []strin
 	below := filepath.Join(r.home, "ocmt", "instances") + "/"
 	for _, at := range mountsBelow(r.home) {
 		rest, ok := strings.CutPrefix(at, below)
-		if id, _, _ := strings.Cut(rest, "/"); !ok || !instances[id] {
+		if id, _, _ := strings.Cut(rest, "/"); !states[at] && (!ok || !instances[id]) {
 			left = append(left, "mount "+at)
 		}
 	}

@@ -87,8 +87,8 @@ type member struct {
 // census finds the processes in containers of one home by what is mounted in
 // them, which no engine has to be asked for.
 type census struct {
-	instance, state *regexp.Regexp
-	own             string // our mount namespace
+	instance, plugin *regexp.Regexp
+	own              string // our mount namespace
 
 	mu   sync.Mutex
 	seen map[string]member // by pid and mount namespace
@@ -101,7 +101,7 @@ func newCensus(home string) *census {
 		// The root of a mount and where it is mounted; a copy of the host's
 		// mounts, as a container in the making has, holds no such pair.
 		instance: regexp.MustCompile(at + `instances/([^/ ]+)/\S* /etc/passwd `),
-		state:    regexp.MustCompile(at + `tenants/[^/ ]+/plugins/([^/ ]+)/state /state `),
+		plugin:   regexp.MustCompile(`^ocmt-(.+)-[0-9a-f]{8}-g[0-9]+$`), // not that of a load check
 		own:      own, seen: map[string]member{},
 	}
 }
@@ -147,8 +147,8 @@ func (c *census) look(dir string) member {
 		return member{}
 	}
 	m := member{instance: string(instance[1])}
-	if state := c.state.FindSubmatch(mounts); state != nil {
-		m.plugin = string(state[1])
+	if plugin := c.plugin.FindStringSubmatch(m.instance); plugin != nil {
+		m.plugin = plugin[1]
 	}
 	m.pid, _ = strconv.Atoi(filepath.Base(dir))
 	m.parent, _ = strconv.Atoi(field(dir+"/status", "PPid:"))

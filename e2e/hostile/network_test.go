@@ -167,7 +167,7 @@ var expected = []string{
 // nothingElseSent looks at all that left a socket of the host.
 func nothingElseSent(t *testing.T, r *rig) {
 	sent := r.web.tap.all()
-	if !slices.Contains(sent, "tcp "+site+":80") && !slices.Contains(sent, "tcp "+site+":443") {
+	if full && !slices.Contains(sent, "tcp "+site+":80") && !slices.Contains(sent, "tcp "+site+":443") {
 		t.Errorf("sent to %q alone: the tap does not work", sent)
 	}
 	for _, where := range sent {

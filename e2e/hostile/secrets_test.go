@@ -346,7 +346,7 @@ func valuesNowhere(t *testing.T, r *rig) {
 		}
 	}
 	arrived := r.web.visited(func(v visit) bool { return v.holds(valueMark) })
-	if len(arrived) == 0 {
+	if full && len(arrived) == 0 { // those that vary send none
 		t.Error("no value arrived anywhere: they are not put in at all")
 	}
 	nothingElseSent(t, r)

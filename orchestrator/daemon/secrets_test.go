@@ -176,12 +176,14 @@ func TestMoveFails(t *testing.T) {
 	key := s.install("demo", script{registers: []wire.Registration{tool("echo")}})
 	s.writeConfig(`{"plugins": {"entries": {"demo": {"config": {"key": "` + keyValue + `", "n": 1}}}}}`)
 	s.grant(key, policy.Network, "plain.example.com:443", "plaintext")
-	write(t, config.PathFor(s.home.Dir(), plugin.DefaultTenant), []byte(`{"plugins": {"entries": {"demo": {"config": {"key": "k-another-key", "n": 1}}}}}`))
 	for name, req := range map[string]v1.MoveSecret{
 		"changed meanwhile": {Path: "key", Name: apiKey, SecretUse: bound("api.example.com")},
 		"to plain text":     {Path: "key", Name: apiKey, SecretUse: bound("plain.example.com")},
 		"no text":           {Path: "n", Name: apiKey, SecretUse: bound("api.example.com")},
 	} {
+		if name == "changed meanwhile" {
+			write(t, config.PathFor(s.home.Dir(), plugin.DefaultTenant), []byte(`{"plugins": {"entries": {"demo": {"config": {"key": "k-another-key", "n": 1}}}}}`))
+		}
 		if _, err := (secretAPI{s.Daemon}).MoveSecret(operator(t.Context()), key.Tenant, key.ID, req); err == nil {
 			t.Errorf("%s: it is moved", name)
 		}

@@ -274,7 +274,18 @@ func unmount(dir string) error {
 	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
+	if errors.Is(err, unix.EPERM) && !onItsOwn(dir) { // who may not unmount is told no more
+		return nil
+	}
 	return fmt.Errorf("cannot unmount the state at %s: %w", dir, err)
+}
+
+// onItsOwn says whether dir is on another device than the directory that it is
+// in, as a mounted volume is.
+func onItsOwn(dir string) bool {
+	var at, above unix.Stat_t
+	err := errors.Join(unix.Lstat(dir, &at), unix.Lstat(filepath.Dir(dir), &above))
+	return err == nil && at.Dev != above.Dev
 }
 
 // isMounted says whether what dir shows is on the device.
