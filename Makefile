@@ -69,7 +69,7 @@ chaos: go engines build ## break things on purpose and check what must hold, 12 
 	E2E_REQUIRE=$(REQUIRE) $(GO) test ./e2e/chaos -run TestChaos -chaos.full -timeout 15m -v -chaos.report $(CURDIR)/$(BIN)/chaos.json
 
 bench: go engines build ## benchmarks, as ratios in one run
-	$(GO) test -run '^$$' -bench . -p 1 -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),3) -timeout 40m ./bus ./sandbox/egress/... ./sandbox/containerd ./sandbox/logfile ./images/runner-node ./orchestrator/gateway ./orchestrator/hooks ./orchestrator/audit ./orchestrator/install/seal ./orchestrator/daemon ./e2e | tee bench.txt
+	$(GO) test -run '^$$' -bench . -p 1 -benchtime $(or $(BENCHTIME),1s) -count $(or $(COUNT),3) -timeout 40m ./bus ./sandbox/egress/... ./sandbox/containerd ./sandbox/logfile ./images/runner-node ./orchestrator/gateway ./orchestrator/hooks ./orchestrator/audit ./orchestrator/install/seal ./orchestrator/instance/... ./orchestrator/daemon ./e2e | tee bench.txt
 	$(GO) tool benchstat bench.txt
 
 fuzz: go ## run every fuzz test for a while
