@@ -334,6 +334,7 @@ func secretMoved(t *testing.T, d *harness.Daemon, c *client.Client, v *vault) {
 		i := getInfo(t, d, keyed)
 		return i.Generation > before && i.State == "running"
 	})
+	run(t, d, 0, []string{"auth.apiKey in its configuration looks like a key", "ocmt secrets move keyed auth.apiKey"}, "plugins", "info", keyed)
 	run(t, d, 3, nil, "secrets", "move", keyed, "auth.other", "MOVED_KEY", "--host", "localhost:"+v.port, "--header", "X-Other")
 	run(t, d, 0, nil, "secrets", "move", keyed, "auth.apiKey", "MOVED_KEY", "--host", "localhost:"+v.port, "--header", "X-Other")
 	text, err := os.ReadFile(path)

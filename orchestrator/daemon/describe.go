@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
+	"github.com/ocmt/ocmt/orchestrator/policy"
 	"github.com/ocmt/ocmt/orchestrator/supervisor"
 	"github.com/ocmt/ocmt/sandbox"
 )
@@ -126,7 +128,25 @@ func (d *Daemon) detail(ctx context.Context, p plugin.Installed) v1.PluginDetail
 	for _, diag := range p.Surface.Diagnostics {
 		out.Diagnostics = append(out.Diagnostics, v1.Diagnostic(diag))
 	}
+	out.Diagnostics = append(out.Diagnostics, d.plainKeys(p.Key)...)
 	return out
+}
+
+// maxPlainKeys is how many keys in a configuration are named.
+const maxPlainKeys = 16
+
+// plainKeys names what stands in the plugin's configuration and looks like keys
+// that could be secrets.
+func (d *Daemon) plainKeys(key plugin.Key) []v1.Diagnostic {
+	entry, _ := d.catalog.entry(key)
+	paths := policy.PlainSecrets(entry.Config)
+	var list []v1.Diagnostic
+	for _, path := range paths[:min(len(paths), maxPlainKeys)] {
+		list = append(list, v1.Diagnostic{Level: "warn", Message: fmt.Sprintf(
+			"%[1]s in its configuration looks like a key; to keep it from the plugin: ocmt secrets move %[2]s%[3]s %[1]s NAME --host HOST --header HEADER",
+			plugin.Printable(path, 200), key.ID, tenantFlag(key.Tenant))})
+	}
+	return list
 }
 
 // describeSandbox adds what the plugin runs in.

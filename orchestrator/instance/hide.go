@@ -24,7 +24,8 @@ import (
 
 // Files and directories with these names hold secrets often enough to be kept
 // from a plugin that was granted the directory they are in. Upper and lower case
-// are the same. An asterisk is any text, once in a pattern.
+// are the same. An asterisk is any text, once in a pattern. docs/files.md lists
+// them.
 var (
 	secretFiles = []string{
 		".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx",
@@ -35,18 +36,6 @@ var (
 	publicFiles       = []string{".env.example", ".env.sample", ".env.template"} // of the above
 	secretDirectories = []string{".ssh", ".aws", ".gnupg", ".kube", ".docker", ".azure", ".config/gcloud"}
 )
-
-// HiddenPatterns lists what is hidden in granted directories: patterns of file
-// names, and names of directories, which end in a slash. Not hidden are
-// .env.example, .env.sample and .env.template, what is made after the start, and
-// what a symlink of such a name leads to within the granted directory.
-func HiddenPatterns() []string {
-	patterns := slices.Clone(secretFiles)
-	for _, name := range secretDirectories {
-		patterns = append(patterns, name+"/")
-	}
-	return patterns
-}
 
 const (
 	// maxHidden bounds how much is hidden of one plugin's directories: each is a

@@ -15,6 +15,34 @@ import (
 	"github.com/ocmt/ocmt/sandbox"
 )
 
+// TestHiddenIsDocumented compares what is hidden with what people are told.
+func TestHiddenIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/files.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			rows[strings.TrimSpace(cells[1])] = strings.TrimSpace(cells[2])
+		}
+	}
+	quoted := func(names []string, end string) string {
+		var out []string
+		for _, name := range names {
+			out = append(out, "`"+name+end+"`")
+		}
+		return strings.Join(out, " ")
+	}
+	for row, want := range map[string]string{
+		"files": quoted(secretFiles, ""), "directories": quoted(secretDirectories, "/"), "not hidden": quoted(publicFiles, ""),
+	} {
+		if rows[row] != want {
+			t.Errorf("docs/files.md, %s: %s, want %s", row, rows[row], want)
+		}
+	}
+}
+
 // TestSearchIsBounded: what a plugin can write to has to be looked at in whole.
 func TestSearchIsBounded(t *testing.T) {
 	dir := t.TempDir()
