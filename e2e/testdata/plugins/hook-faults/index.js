@@ -29,7 +29,7 @@ module.exports = {
   id: "hook-faults",
   register(api) {
     for (const event of ["before_tool_call", "message_sending", "message_received"]) {
-      api.on(event, handler, { timeoutMs: 2000 });
+      api.on(event, handler, { timeoutMs: 4000 });
     }
   },
 };
