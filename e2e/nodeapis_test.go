@@ -95,7 +95,7 @@ func (s *nodeSite) answer(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer conn.CloseNow() //nolint:errcheck // the test is over with it
+	defer conn.CloseNow()
 	kind, data, err := conn.Read(r.Context())
 	if err == nil && conn.Write(r.Context(), kind, data) == nil {
 		_, _, _ = conn.Read(r.Context()) // until the client closes

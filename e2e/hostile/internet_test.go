@@ -151,7 +151,7 @@ func (in *internet) listen(t *testing.T, n *namespace, address string) net.Liste
 	t.Helper()
 	var ln net.Listener
 	if err := n.do(func() (err error) {
-		ln, err = net.Listen("tcp", address) //nolint:noctx // at once
+		ln, err = net.Listen("tcp", address)
 		return err
 	}); err != nil {
 		t.Fatal(err)

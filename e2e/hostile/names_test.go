@@ -34,10 +34,10 @@ func newNames(t *testing.T, world *namespace) *names {
 	var conn net.PacketConn
 	var ln net.Listener
 	err := world.do(func() (err error) {
-		if conn, err = net.ListenPacket("udp", nameServer); err != nil { //nolint:noctx // at once
+		if conn, err = net.ListenPacket("udp", nameServer); err != nil {
 			return err
 		}
-		ln, err = net.Listen("tcp", nameServer) //nolint:noctx // at once
+		ln, err = net.Listen("tcp", nameServer)
 		return err
 	})
 	if err != nil {

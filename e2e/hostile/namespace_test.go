@@ -55,7 +55,7 @@ func onThread(f func() error) error {
 // ip runs commands of ip(8), a line each.
 func (n *namespace) ip(lines ...string) error {
 	return n.do(func() error {
-		cmd := exec.Command("ip", "-batch", "-") //nolint:noctx // milliseconds
+		cmd := exec.Command("ip", "-batch", "-")
 		cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("ip: %w: %s", err, out)
