@@ -1,6 +1,11 @@
 package daemon
 
 import (
+	"cmp"
+	"maps"
+	"net"
+	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -32,7 +37,7 @@ func (d *Daemon) checkGrants(p plugin.Installed, grants ...policy.Grant) error {
 func (d *Daemon) checkGrant(p plugin.Installed, g policy.Grant) error {
 	switch g.Kind {
 	case policy.Workspace:
-		return instance.CheckWorkspace(g.Target, d.home)
+		return d.checkWorkspace(p, g)
 	case policy.Resource:
 		return d.checkResource(p, g)
 	case policy.Secret:
@@ -47,6 +52,42 @@ func (d *Daemon) checkGrant(p plugin.Installed, g policy.Grant) error {
 		}
 	}
 	return nil
+}
+
+// checkWorkspace refuses a directory that no plugin is given, or not in this way.
+func (d *Daemon) checkWorkspace(p plugin.Installed, g policy.Grant) error {
+	if err := instance.CheckWorkspace(g.Target, d.home); err != nil {
+		return err
+	}
+	if err := d.checkOwnSockets(g.Target); err != nil || g.Value != plugin.WorkspaceRW {
+		return err
+	}
+	return instance.CheckWritable(g.Target, cmp.Or(d.runtimeOf(p.Source), d.runtime()))
+}
+
+// checkOwnSockets refuses a directory with a socket of ours in it that was given
+// another place: whoever reaches it speaks for people, or for a tenant.
+func (d *Daemon) checkOwnSockets(dir string) error {
+	for _, socket := range append(slices.Collect(maps.Values(d.opts.CallSockets)), d.opts.Socket) {
+		if path, err := filepath.Abs(socket); err == nil && socket != "" && policy.Within(path, dir) {
+			return fault.New(errdefs.ErrPermissionDenied, "workspace_refused", "%s cannot be granted: it holds %s, a socket of ocmt", dir, path).
+				WithHint("give the socket another place, or grant another directory")
+		}
+	}
+	return nil
+}
+
+// isOurs says that a destination is where ocmt itself listens.
+func (d *Daemon) isOurs(n policy.NetworkRule) bool {
+	if d.remote == nil {
+		return false
+	}
+	at, ok := d.remote.Addr().(*net.TCPAddr)
+	if !ok || int(n.Port) != at.Port {
+		return false
+	}
+	ip := at.AddrPort().Addr().Unmap()
+	return n.Host == plugin.Localhost || slices.ContainsFunc(n.Addresses, func(p netip.Prefix) bool { return ip.IsUnspecified() || p.Contains(ip) })
 }
 
 // checkNetwork refuses grants that cannot be in force together: that would send

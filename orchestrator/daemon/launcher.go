@@ -79,6 +79,11 @@ func (d *Daemon) plan(p plugin.Installed, generation uint64) (instance.Plan, rec
 	if err != nil {
 		return instance.Plan{}, recipe{}, notHanded(err)
 	}
+	for _, dir := range made.allowed.Workspaces {
+		if err := d.checkOwnSockets(dir.Path); err != nil {
+			return instance.Plan{}, recipe{}, err
+		}
+	}
 	runtime := d.runtimeOf(p.Source)
 	digest, err := made.digest(d.image, cmp.Or(runtime, d.runtime()))
 	if err != nil {

@@ -10,10 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/time/rate"
 
 	v1 "github.com/ocmt/ocmt/orchestrator/api/v1"
 	"github.com/ocmt/ocmt/orchestrator/audit"
+	"github.com/ocmt/ocmt/orchestrator/fault"
 	"github.com/ocmt/ocmt/orchestrator/plugin"
 	"github.com/ocmt/ocmt/orchestrator/policy"
 	"github.com/ocmt/ocmt/orchestrator/secrets"
@@ -67,6 +69,9 @@ func withSecretHosts(network []policy.NetworkRule, granted []secrets.Secret) []p
 // ruleOf is the broker's rule for a destination.
 func (d *Daemon) ruleOf(key plugin.Key, n policy.NetworkRule, granted []secrets.Secret) (egress.Rule, error) {
 	rule := egress.Rule{Host: n.Host, Port: n.Port, Plaintext: n.Plaintext, Allow: n.Addresses}
+	if d.isOurs(n) {
+		return egress.Rule{}, fault.New(errdefs.ErrPermissionDenied, "own_socket", "ocmt itself listens there")
+	}
 	for _, text := range n.Requests {
 		request, err := egress.ParseRequestRule(text)
 		if err != nil {
