@@ -99,7 +99,10 @@ var full = os.Getenv("E2E_HOSTILE") != "varying"
 // an attack is waiting for an engine.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	const atATime = 6
+	atATime := 6
+	if runtimeName() == "runsc" { // which needs more of the processors for each
+		atATime = 3
+	}
 	if set := flag.Lookup("test.parallel"); set.Value.String() == set.DefValue && runtime.GOMAXPROCS(0) < atATime {
 		_ = set.Value.Set(strconv.Itoa(atATime))
 	}
